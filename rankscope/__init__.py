@@ -1,0 +1,1 @@
+"""RankScope: how many directions the weights of a neural network really use."""

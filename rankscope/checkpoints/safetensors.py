@@ -1,0 +1,190 @@
+"""safetensors files: an 8-byte header length, a JSON header, then the tensors' bytes.
+
+Format: https://huggingface.co/docs/safetensors (Metadata Parsing). The header is read by us
+and not by the library, because the library accepts duplicate names (the last one wins, and
+one tensor's bytes are read as another's type) and maps the file into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rankscope.checkpoints.flat import FlatCheckpoint, Span, c_strides
+from rankscope.dtypes import itemsize
+from rankscope.errors import InputRejected
+from rankscope.files import RandomAccessFile
+from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
+
+# The library's own limit (MAX_HEADER_SIZE in safetensors' tensor.rs).
+MAX_HEADER_BYTES = 100_000_000
+
+# safetensors' name -> ours. Widths of the others are not ours to know: skipped by name.
+DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+
+
+class SafetensorsReader:
+    """Reads single `.safetensors` files."""
+
+    name = "safetensors"
+    suffixes = (".safetensors",)
+    isolated = False
+
+    def recognises(self, head: bytes) -> bool:
+        """A plausible length, then the brace that must open the header."""
+        return len(head) >= 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40
+
+    def open(self, path: Path) -> Checkpoint:
+        """Open and check the whole header; reads no tensor."""
+        file = RandomAccessFile(path)
+        try:
+            header, data_start = _read_header(file)
+            return _checkpoint(file, header, data_start)
+        except BaseException:
+            file.close()
+            raise
+
+
+def _read_header(file: RandomAccessFile) -> tuple[dict[str, Any], int]:
+    if file.size < 8:
+        raise InputRejected(
+            file.path, f"{file.size} bytes, expected at least the 8 of a header length"
+        )
+    length = int.from_bytes(file.read(0, 8), "little")
+    if length > MAX_HEADER_BYTES:
+        raise InputRejected(
+            file.path, f"header of {length} bytes, expected at most {MAX_HEADER_BYTES}"
+        )
+    if 8 + length > file.size:
+        raise InputRejected(
+            file.path,
+            f"header of {length} bytes in a file of {file.size}: truncated download?",
+        )
+    try:
+        header = json.loads(
+            bytes(file.read(8, length)).decode("utf-8"), object_pairs_hook=_unique(file.path)
+        )
+    except UnicodeDecodeError as error:
+        raise InputRejected(
+            file.path, f"header is not UTF-8: {error.reason} at byte {error.start}"
+        ) from error
+    except RecursionError as error:
+        raise InputRejected(file.path, "header is nested too deeply") from error
+    except ValueError as error:
+        raise InputRejected(file.path, f"header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise InputRejected(
+            file.path, f"header is a JSON {type(header).__name__}, expected an object"
+        )
+    return header, 8 + length
+
+
+def _unique(path: Path) -> Any:
+    """A JSON object hook that refuses a key that stands twice."""
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) != len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise InputRejected(path, f"name stands twice in the header, expected once: {twice!r}")
+        return built
+
+    return build
+
+
+def _checkpoint(file: RandomAccessFile, header: dict[str, Any], data_start: int) -> Checkpoint:
+    tensors: list[TensorInfo] = []
+    skipped: list[Skipped] = []
+    spans: dict[str, Span] = {}
+    ranges: list[tuple[int, int, str]] = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        shape, code, begin, end = _entry(file.path, name, entry)
+        ranges.append((begin, end, name))
+        dtype = DTYPES.get(code)
+        if dtype is None:
+            skipped.append(
+                Skipped(name, f"dtype {code} is not known, expected one of {', '.join(DTYPES)}")
+            )
+            continue
+        needed = math.prod(shape) * itemsize(dtype)
+        if needed != end - begin:
+            raise InputRejected(
+                file.path,
+                f"shape {list(shape)} of {code} needs {needed} bytes, "
+                f"data_offsets span {end - begin}",
+                tensor=name,
+            )
+        tensors.append(TensorInfo(name, shape, dtype))
+        spans[name] = Span(data_start + begin, dtype, shape, c_strides(shape))
+    _check_cover(file.path, ranges, file.size - data_start)
+    listing = Listing(
+        str(file.path), "safetensors", tuple(tensors), tuple(skipped), files=(str(file.path),)
+    )
+    return FlatCheckpoint(listing, file, spans)
+
+
+def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int, int]:
+    """The checked parts of one header entry: shape, dtype code, begin, end."""
+    if not isinstance(entry, dict):
+        raise InputRejected(path, "header entry is not an object", tensor=name)
+    code, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(code, str):
+        raise InputRejected(path, f"dtype is {code!r}, expected a name", tensor=name)
+    if not _are_sizes(shape):
+        raise InputRejected(path, f"shape is {shape!r}, expected a list of sizes", tensor=name)
+    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise InputRejected(
+            path, f"data_offsets is {offsets!r}, expected [begin, end]", tensor=name
+        )
+    return tuple(shape), code, offsets[0], offsets[1]
+
+
+def _are_sizes(value: Any) -> bool:
+    """Whether this is a list of integers that a 64-bit size can hold."""
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item < 2**63 for item in value
+    )
+
+
+def _check_cover(path: Path, ranges: list[tuple[int, int, str]], length: int) -> None:
+    """The tensors must tile the data section: no overlap, no hole, nothing after them."""
+    position = 0
+    for begin, end, name in sorted(ranges):
+        if begin != position:
+            what = (
+                "overlaps the tensor before it" if begin < position else "leaves a hole before it"
+            )
+            raise InputRejected(
+                path,
+                f"data_offsets [{begin}, {end}] {what}, expected to begin at {position}",
+                tensor=name,
+            )
+        position = end
+    if position != length:
+        raise InputRejected(
+            path,
+            f"tensors end at byte {position} of the data section, which has {length}: "
+            "truncated, or trailing bytes",
+        )

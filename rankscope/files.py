@@ -1,0 +1,127 @@
+"""Reading and writing files with care: positioned reads, identity, atomic replacement."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from rankscope.errors import InputRejected, OutputFailed
+
+
+class Identity(NamedTuple):
+    """What tells that a file is still the same one without reading it."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+def identity(path: Path | str) -> Identity:
+    """The identity of a file now. Raises OSError when it is gone."""
+    status = os.stat(path)
+    return Identity(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class RandomAccessFile:
+    """A regular file read at given offsets, never mapped.
+
+    A memory map of a file that a trainer truncates kills the process (SIGBUS); a positioned
+    read raises. Refuses FIFOs, devices and directories without blocking on them.
+
+    Attributes:
+        path: as given.
+        size: bytes when opened.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        # O_NONBLOCK: opening a FIFO that nobody writes to would hang.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            self._fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise InputRejected(path, f"cannot be opened: {error.strerror}") from error
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            raise InputRejected(path, "not a regular file")
+        self.size = status.st_size
+
+    def read(self, offset: int, count: int) -> bytes | bytearray:
+        """Exactly `count` bytes at `offset`; `InputRejected` if the file ends before."""
+        data = _pread(self._fd, count, offset)
+        if len(data) == count:
+            return data
+        # One call returns at most about 2 GiB on Linux.
+        whole = bytearray(data)
+        while len(whole) < count:
+            more = _pread(self._fd, count - len(whole), offset + len(whole))
+            if not more:
+                raise InputRejected(
+                    self.path,
+                    f"ends at byte {offset + len(whole)}, expected {offset + count}: "
+                    "truncated or replaced while it was read",
+                )
+            whole += more
+        return whole
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        self.close() if hasattr(self, "_fd") else None
+
+
+if hasattr(os, "pread"):
+
+    def _pread(fd: int, count: int, offset: int) -> bytes:
+        return os.pread(fd, count, offset)
+else:  # Windows. Each worker has its own descriptor, so that seeking is safe.
+
+    def _pread(fd: int, count: int, offset: int) -> bytes:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, count)
+
+
+@contextmanager
+def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
+    """A binary file that appears under `path` whole, or not at all.
+
+    Written beside its final place, flushed to the disk, renamed; the directory is flushed
+    too. When anything fails the old file stays and `OutputFailed` is raised.
+    """
+    target = Path(path)
+    # Not tempfile: its files are readable by their owner only, and would stay so.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        commit(temporary, target)
+    except OSError as error:
+        raise OutputFailed(target, error.strerror or str(error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def commit(temporary: Path, final: Path) -> None:
+    """Rename a file that is already flushed to its final name, and make the name last."""
+    os.replace(temporary, final)
+    if os.name == "posix":
+        # Without this the rename itself may be lost when the machine goes down.
+        directory = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,1 @@
+"""Metrics: pure functions from a spectrum to a reading."""

@@ -1,0 +1,198 @@
+"""The records that stages hand to each other; all immutable, all picklable.
+
+path -> Listing -> MatrixSpec -> Spectrum -> Reading -> table -> views
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    # bfloat16 and the float8 types have no static NumPy type.
+    Stored = NDArray[Any]
+
+Kind = Literal["linear", "convolution", "embedding", "stacked"]
+Route = Literal["gram", "direct"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor as its file's header describes it.
+
+    Attributes:
+        name: the tensor's name in the checkpoint, wrapper prefixes removed.
+        shape: as stored.
+        dtype: NumPy's name of the stored type (see `rankscope.dtypes`).
+        channels_last: a convolution stored as (k..., in, out), as Keras does, not (out, in, k...).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    channels_last: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that is in a checkpoint, or should be, and why it is not measured."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one checkpoint holds, from headers alone.
+
+    Attributes:
+        path: file or directory.
+        format: the reader's name.
+        tensors: everything that could be read, in the file's order.
+        skipped: what is there and cannot be read as numbers, with the reason.
+        missing: what should be there and is not; a result over the rest is incomplete.
+        files: every file that it was read from; their identity decides whether it changed.
+    """
+
+    path: str
+    format: str
+    tensors: tuple[TensorInfo, ...]
+    skipped: tuple[Skipped, ...] = ()
+    missing: tuple[Skipped, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixSpec:
+    """One matrix inside a tensor: `tensor[index]`, its axes folded at `split` to two.
+
+    Attributes:
+        name: unique in its checkpoint: the tensor's name, with `[i]` for a stacked one.
+        tensor: the tensor's name.
+        index: leading axes fixed, () for a whole tensor.
+        split: how many of the remaining axes form the rows.
+        shape: (rows, columns).
+        dtype: stored type.
+        kind: linear, convolution, embedding or stacked.
+    """
+
+    name: str
+    tensor: str
+    index: tuple[int, ...]
+    split: int
+    shape: tuple[int, int]
+    dtype: str
+    kind: Kind
+
+
+class Checkpoint(Protocol):
+    """An open checkpoint. Readers implement it; nothing else touches files."""
+
+    @property
+    def listing(self) -> Listing:
+        """What is in it."""
+
+    def read(self, spec: MatrixSpec, rows: slice, columns: slice) -> Stored:
+        """A window of a matrix in its stored type, shape (rows, columns).
+
+        Both slices have start and stop within the matrix. Memory is bounded by a small
+        multiple of the window. Raises `InputRejected` when the bytes are not there any more.
+        """
+
+    def close(self) -> None:
+        """Release files; further reads fail."""
+
+
+class Matrix(Protocol):
+    """What a solver gets: a shape, and the numbers in blocks.
+
+    Attributes (read-only):
+        shape: (rows, columns).
+        dtype: the stored type's name.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+
+    @property
+    def dtype(self) -> str:
+        """The stored type's name."""
+
+    def blocks(self, axis: Literal[0, 1], max_elements: int) -> Iterator[Stored]:
+        """Consecutive blocks along `axis`, each whole along the other, in the stored type."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spectrum:
+    """The singular values of one matrix and what is needed to read them.
+
+    Attributes:
+        sigma: singular values, float64, descending, shape (min(rows, columns),).
+        shape: (rows, columns) of the matrix.
+        dtype: the type that the matrix was stored in.
+        frobenius_norm: from the entries, not from sigma.
+        max_row_norm: largest Euclidean norm of a row.
+        max_column_norm: largest Euclidean norm of a column.
+        resolution: the smallest sigma / sigma_1 that the route can tell from zero.
+        route: how it was computed.
+    """
+
+    sigma: NDArray[np.float64]
+    shape: tuple[int, int]
+    dtype: str
+    frobenius_norm: float
+    max_row_norm: float
+    max_column_norm: float
+    resolution: float
+    route: Route
+
+    def __repr__(self) -> str:
+        rows, columns = self.shape
+        head = ", ".join(f"{value:.4g}" for value in self.sigma[:3])
+        dots = ", ..." if len(self.sigma) > 3 else ""
+        return f"Spectrum([{head}{dots}], {rows}x{columns} {self.dtype}, {self.route})"
+
+
+Status = Literal["ok", "empty", "nonfinite", "failed", "unreadable", "worker_lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """A matrix without a spectrum: why, in one line."""
+
+    status: Status
+    reason: str
+
+
+Measurement = Spectrum | Unmeasured
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The value of a metric on one spectrum.
+
+    Attributes:
+        value: the number; None where the metric is undefined; may be infinite.
+        note: why it is undefined, not exact or on a tie; empty when there is nothing to say.
+        exact: False when values below the spectrum's resolution could change it.
+    """
+
+    value: float | int | None
+    note: str = ""
+    exact: bool = True
+
+    def __float__(self) -> float:
+        if self.value is None:
+            raise ValueError(f"undefined: {self.note}")
+        return float(self.value)

@@ -1,0 +1,1 @@
+"""Solvers: from a matrix to its singular values."""

@@ -1,0 +1,1 @@
+"""Views: rows to text or files."""

@@ -1,0 +1,1 @@
+"""Lightweight training drivers that write run directories for RankScope."""

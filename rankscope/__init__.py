@@ -1,1 +1,75 @@
-"""RankScope: how many directions the weights of a neural network really use."""
+"""RankScope: how many directions the weights of a neural network really use.
+
+    import rankscope
+
+    table = rankscope.analyze("model.safetensors")   # or a run, a mapping, a torch module
+    print(table)
+    table.to_pandas()
+
+Names load on first use, so that `import rankscope` costs nothing and imports no NumPy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rankscope.version import __version__
+
+if TYPE_CHECKING:
+    from rankscope import metrics, snapshots
+    from rankscope.api import Analysis, analyze, spectrum
+    from rankscope.checkpoints import open_checkpoint
+    from rankscope.errors import InputRejected, OutputFailed, RankScopeError, UsageError
+    from rankscope.matrices import Selection
+    from rankscope.measure import How
+    from rankscope.records import Reading, Spectrum
+    from rankscope.snapshots import SnapshotWriter
+
+__all__ = [
+    "Analysis",
+    "How",
+    "InputRejected",
+    "OutputFailed",
+    "RankScopeError",
+    "Reading",
+    "Selection",
+    "SnapshotWriter",
+    "Spectrum",
+    "UsageError",
+    "__version__",
+    "analyze",
+    "metrics",
+    "open_checkpoint",
+    "snapshots",
+    "spectrum",
+]
+
+_HOMES = {
+    "Analysis": "api",
+    "How": "measure",
+    "InputRejected": "errors",
+    "OutputFailed": "errors",
+    "RankScopeError": "errors",
+    "Reading": "records",
+    "Selection": "matrices",
+    "SnapshotWriter": "snapshots",
+    "Spectrum": "records",
+    "UsageError": "errors",
+    "analyze": "api",
+    "open_checkpoint": "checkpoints",
+    "spectrum": "api",
+}
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name in ("metrics", "snapshots"):
+        return importlib.import_module(f"rankscope.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"rankscope.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'rankscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

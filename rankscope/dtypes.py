@@ -6,7 +6,7 @@ NumPy is imported on use: listing a checkpoint needs names and sizes only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,12 +67,13 @@ def why_not_measured(name: str) -> str | None:
     return f"{name}: not a floating-point type"
 
 
-def numpy_dtype(name: str) -> np.dtype[np.generic]:
+def numpy_dtype(name: str) -> np.dtype[Any]:
     """The NumPy type (from ml_dtypes where NumPy has none), little-endian."""
     import numpy as np
 
     if name.startswith(("bfloat16", "float8")):
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, name))
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return dtype
     return np.dtype(name).newbyteorder("<")

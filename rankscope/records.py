@@ -146,6 +146,7 @@ class Spectrum:
         max_column_norm: largest Euclidean norm of a column.
         resolution: the smallest sigma / sigma_1 that the route can tell from zero.
         route: how it was computed.
+        zeros: how many trailing values are exactly 0, because a row or column is.
     """
 
     sigma: NDArray[np.float64]
@@ -156,6 +157,7 @@ class Spectrum:
     max_column_norm: float
     resolution: float
     route: Route
+    zeros: int = 0
 
     def __repr__(self) -> str:
         rows, columns = self.shape

@@ -8,10 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from rankscope.checkpoints.directory import (
+    INDEX_SUFFIX,
+    MODEL_FILES,
+    ShardedCheckpoint,
+    find_model,
+)
+from rankscope.checkpoints.hdf5 import Hdf5Reader
 from rankscope.checkpoints.safetensors import SafetensorsReader
+from rankscope.checkpoints.torchzip import TorchReader
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile
-from rankscope.records import Checkpoint
+from rankscope.records import Checkpoint, Listing
 
 # Enough for every signature: HDF5's own may lie behind a user block of 512, 1024, ... bytes.
 HEAD_BYTES = 4096
@@ -47,7 +55,7 @@ class Reader(Protocol):
         """Open a file, reading headers only; `InputRejected` when it is not sound."""
 
 
-READERS: tuple[Reader, ...] = (SafetensorsReader(),)
+READERS: tuple[Reader, ...] = (SafetensorsReader(), Hdf5Reader(), TorchReader())
 
 
 def reader_for(path: Path) -> Reader:
@@ -68,3 +76,32 @@ def reader_for(path: Path) -> Reader:
             return reader
     known = ", ".join(reader.name for reader in READERS)
     raise InputRejected(path, f"begins with {head[:8]!r}, which no reader knows ({known})")
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
+    """Open a checkpoint: a file, the index of a sharded one, or a model directory.
+
+    Reads headers only. Close it after use.
+
+    Raises:
+        InputRejected: it is not there, not sound, or in no format that is known.
+    """
+    path = Path(path)
+    if path.is_dir():
+        model = find_model(path)
+        if model is None:
+            raise InputRejected(path, f"holds no model, expected one of {', '.join(MODEL_FILES)}")
+        path = model
+    if path.name.endswith(INDEX_SUFFIX):
+        return ShardedCheckpoint(path, open_checkpoint)
+    return reader_for(path).open(path)
+
+
+def needs_isolation(path: Path) -> bool:
+    """Whether opening this file can crash the process, so that a child should do it."""
+    return not path.name.endswith(INDEX_SUFFIX) and reader_for(path).isolated
+
+
+def is_isolated(listing: Listing) -> bool:
+    """The same of a checkpoint that is listed already, without looking at its files."""
+    return any(reader.isolated and listing.format.endswith(reader.name) for reader in READERS)

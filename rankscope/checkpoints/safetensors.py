@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rankscope.checkpoints.flat import FlatCheckpoint, Span, c_strides
 from rankscope.dtypes import itemsize
@@ -161,7 +161,7 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int
     return tuple(shape), code, offsets[0], offsets[1]
 
 
-def _are_sizes(value: Any) -> bool:
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
     """Whether this is a list of integers that a 64-bit size can hold."""
     return isinstance(value, list) and all(
         type(item) is int and 0 <= item < 2**63 for item in value

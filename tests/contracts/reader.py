@@ -55,7 +55,7 @@ class ReaderContract:
         assert reader_for(renamed) is self.reader or reader_for(renamed).name == self.reader.name
 
     def test_lists_names_shapes_and_dtypes(self, tmp_path: Path) -> None:
-        arrays = {
+        arrays: Arrays = {
             "a.weight": np.ones((2, 3), np.float32),
             "b": np.ones((4, 2, 3, 3), np.float64),
             "bias": np.ones(5, np.float32),

@@ -1,0 +1,204 @@
+"""What the package offers to Python: measure, and look at the result."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
+from rankscope.errors import InputRejected, UsageError
+from rankscope.files import atomic_write
+from rankscope.inventory import Entry, Inventory
+from rankscope.matrices import Selection, StoredMatrix, check_globs, names_in, select
+from rankscope.measure import How, Measured, measure
+from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.question import Column, Question
+from rankscope.records import MatrixSpec, Spectrum
+from rankscope.resolution import unresolved
+from rankscope.runlog import read_log
+from rankscope.series import Series, Snapshot, group_files
+from rankscope.solvers import ROUTE_VERSION, solve
+from rankscope.store import SpectrumStore
+from rankscope.table import Row, Table, build
+from rankscope.version import __version__
+from rankscope.views import html, terminal, view_for
+from rankscope.worker import RouteChoice, Task, measure_open
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
+
+MEMORY = Path("memory")  # what stands for a path where there is none
+
+Source = str | Path | Mapping[str, Any] | Any  # Any: a torch.nn.Module, known by its state_dict
+
+
+class Analysis(Table):
+    """A `Table` that shows itself: in a terminal, in a notebook, as a data frame, as a file."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        width = shutil.get_terminal_size().columns
+        return terminal.render(self, width=width)
+
+    def _repr_html_(self) -> str:
+        return html.render(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a matrix and snapshot, as `DataFrame(document["matrices"])`. Needs pandas."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.matrices))
+
+    def save(self, path: Path | str) -> None:
+        """Write to a file whose suffix chooses the view: .json, .csv, .md or .html.
+
+        Raises:
+            UsageError: another suffix.
+            OutputFailed: it could not be written; an old file is intact.
+        """
+        target = Path(path)
+        text = view_for(target).render(self)
+        with atomic_write(target) as file:
+            file.write(text.encode("utf-8"))
+
+
+def analyze(
+    *sources: Source,
+    metrics: Sequence[str] = (),
+    eps: float | Sequence[float] = DEFAULT_EPS,
+    norm: Norm = "frobenius",
+    selection: Selection | None = None,
+    how: How | None = None,
+) -> Analysis:
+    """Measure every weight matrix of checkpoints, runs, or weights in memory.
+
+    Args:
+        *sources: paths of checkpoints or directories of snapshots; or one mapping of names to
+            arrays or tensors; or one `torch.nn.Module`.
+        metrics: names as in `rankscope.metrics.METRICS`, with parameters in parentheses;
+            empty for the default ones.
+        eps: thresholds of `rank` and `approximation_rank`.
+        norm: what eps is relative to: frobenius, spectral or none.
+        selection: globs over matrix names; everything by default.
+        how: route, workers, store, progress.
+
+    Raises:
+        InputRejected: no source is sound. One bad snapshot among good ones is listed under
+            `skipped`, and `incomplete` is true.
+        UsageError: an unknown metric, a parameter out of range, a glob that matches nothing.
+
+    >>> import numpy, rankscope
+    >>> result = rankscope.analyze({"layer": numpy.eye(3)}, metrics=["rank"])
+    >>> result.matrices[0]["rank"]
+    3
+    """
+    levels = (eps,) if isinstance(eps, int | float) else tuple(eps)
+    question = Question(tuple(metrics), levels, norm)
+    columns = question.columns()
+    selection = selection or Selection()
+    how = how or How()
+    if not sources:
+        raise UsageError("nothing to analyse, expected a path, a mapping or a module")
+    paths = [Path(source) for source in sources if isinstance(source, str | Path)]
+    if len(paths) == len(sources):
+        inventory, measured = measure(group_files(paths), selection, columns, how)
+    elif len(sources) == 1:
+        inventory, measured = _measure_memory(sources[0], selection, columns, how)
+    else:
+        raise UsageError("weights in memory are analysed one source at a time")
+    logs = [_log(series) for series in inventory.series]
+    with closing(measured):
+        table = build(inventory, measured, columns, logs, _provenance(inventory, question, how))
+    return Analysis(table.columns, table.matrices, table.skipped, table.summary, table.provenance)
+
+
+def spectrum(array: ArrayLike | Any, *, route: RouteChoice = "auto") -> Spectrum:
+    """The singular values of one matrix: an array, a nested list, or a tensor.
+
+    More than two axes fold to (first, all others), as a convolution's do. The stored type is
+    the array's own; integers become float64. `auto` takes the direct route where the Gram route
+    leaves any value unresolved.
+
+    Raises:
+        InputRejected: fewer than two axes, no entries, NaN or infinity, or no numbers.
+
+    >>> import rankscope
+    >>> rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]]).sigma
+    array([4., 3.])
+    """
+    matrix = as_numpy(array, "array")
+    if matrix.dtype.kind in "iub":
+        matrix = matrix.astype(np.float64)
+    if matrix.ndim < 2:
+        raise InputRejected("array", f"has {matrix.ndim} axes, expected at least 2")
+    checkpoint = MemoryCheckpoint({"array": matrix})
+    shape = (matrix.shape[0], int(np.prod(matrix.shape[1:])))
+    spec = MatrixSpec("array", "array", (), 1, shape, matrix.dtype.name, "linear")
+    stored = StoredMatrix(checkpoint, spec)
+    found = solve(stored, "direct" if route == "direct" else "gram")
+    if (
+        route == "auto"
+        and isinstance(found, Spectrum)
+        and found.route == "gram"
+        and unresolved(found)
+    ):
+        found = solve(stored, "direct")
+    if not isinstance(found, Spectrum):
+        raise InputRejected("array", found.reason)
+    return found
+
+
+def _measure_memory(
+    source: Any, selection: Selection, columns: Sequence[Column], how: How
+) -> tuple[Inventory, Generator[Measured, None, None]]:
+    """Weights in memory are measured in this process: sending them elsewhere would copy them."""
+    state = source.state_dict() if hasattr(source, "state_dict") else source
+    if not isinstance(state, Mapping):
+        name = type(source).__name__
+        raise UsageError(f"{name} is no path, no mapping of names to arrays and has no state_dict")
+    checkpoint = MemoryCheckpoint(state)
+    listing = checkpoint.listing
+    check_globs(selection.include, names_in(listing), "--include")
+    check_globs(selection.exclude, names_in(listing), "--exclude")
+    specs, skipped = select(listing, selection)
+    snapshot = Snapshot(MEMORY, None)
+    entry = Entry(0, snapshot, listing, specs, skipped, remembered=False)
+    inventory = Inventory([Series(MEMORY, (snapshot,))], [entry])
+    task = Task(MEMORY, specs, how.route, tuple(columns))
+    outcomes = measure_open(checkpoint, task, SpectrumStore(None, ROUTE_VERSION))
+    return inventory, (Measured(entry, one.spec, one.measurement) for one in outcomes)
+
+
+def _log(series: Series) -> dict[int, Row]:
+    """What a run's log says of each step; a later line of the same step holds."""
+    return {} if series.run is None else {line["step"]: line for line in read_log(series.run)}
+
+
+def _provenance(inventory: Inventory, question: Question, how: How) -> Row:
+    formats: dict[int, str] = {entry.series: entry.listing.format for entry in inventory.entries}
+    return {
+        "rankscope": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "sources": [
+            {"path": str(one.path), "format": formats.get(i), "snapshots": len(one.snapshots)}
+            for i, one in enumerate(inventory.series)
+        ],
+        "columns": [column.key for column in question.columns()],
+        "eps": list(question.eps),
+        "norm": question.norm,
+        "route": how.route,
+        "route_version": ROUTE_VERSION,
+    }

@@ -1,0 +1,132 @@
+"""What a HDF5 file holds: its datasets, found by hard links alone.
+
+Links are read, never followed by the library: an external link would open a file that someone
+else named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rankscope.errors import InputRejected
+from rankscope.records import Skipped
+
+# Ours: Keras nests a group per layer and block, some ten deep.
+MAX_DEPTH = 100
+
+# A soft link to a soft link to ...: as many as Linux follows for a path (path_resolution(7)).
+MAX_SOFT_LINKS = 40
+MAX_TARGET = 4096  # bytes: PATH_MAX there
+
+
+@dataclass(slots=True)
+class Contents:
+    """The objects of a file.
+
+    Attributes:
+        datasets: (path, open `DatasetID`), each object once, in the order of their names.
+        skipped: links to what is listed already, and objects that are no data.
+        missing: soft links to nothing.
+        objects: address of a group or dataset -> the first path that led to it.
+        soft: path of a soft link -> the absolute path that it means.
+    """
+
+    datasets: list[tuple[str, Any]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    missing: list[Skipped] = field(default_factory=list)
+    objects: dict[int, str] = field(default_factory=dict)
+    soft: dict[str, str] = field(default_factory=dict)
+
+
+def walk(path: Path, root: Any) -> Contents:
+    """Every dataset under an open `h5py.h5g.GroupID`.
+
+    An object that several hard links lead to (tied weights) is listed under the first of its
+    names and skipped under the others, so that it is measured once; cycles end for the same
+    reason. A soft link is skipped in favour of its target.
+
+    Raises:
+        InputRejected: an external or user-defined link, a name that is not UTF-8, groups
+            nested deeper than any model's.
+    """
+    from h5py import h5o
+
+    contents = Contents()
+    contents.objects[h5o.get_info(root).addr] = ""
+    _group(path, root, "", 0, contents)
+    known = set(contents.objects.values())
+    for link, target in contents.soft.items():
+        found = _resolved(target, contents.soft)
+        if found in known:
+            contents.skipped.append(Skipped(link, f"a soft link to {found or '/'}"))
+        else:
+            contents.missing.append(
+                Skipped(link, f"a soft link to {target}, which is not in the file")
+            )
+    return contents
+
+
+def _group(path: Path, group: Any, prefix: str, depth: int, contents: Contents) -> None:
+    from h5py import h5l
+
+    if depth > MAX_DEPTH:
+        raise InputRejected(
+            path, f"groups are nested deeper than {MAX_DEPTH}", tensor=prefix.rstrip("/")
+        )
+    for raw in group:
+        try:
+            name = prefix + raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputRejected(path, f"link name is not UTF-8: {prefix}{raw!r}") from error
+        kind = group.links.get_info(raw).type
+        if kind == h5l.TYPE_HARD:
+            _object(path, group, raw, name, depth, contents)
+        elif kind == h5l.TYPE_SOFT:
+            target = group.links.get_val(raw)
+            if len(target) > MAX_TARGET:
+                raise InputRejected(path, f"soft link of {len(target)} bytes", tensor=name)
+            contents.soft[name] = _absolute(prefix, target.decode("utf-8", "replace"))
+        elif kind == h5l.TYPE_EXTERNAL:
+            file, target = group.links.get_val(raw)
+            raise InputRejected(
+                path,
+                f"external link to {target!r} in {file!r}: links out of the file are not followed",
+                tensor=name,
+            )
+        else:
+            raise InputRejected(path, f"link of user-defined type {kind}", tensor=name)
+
+
+def _object(path: Path, group: Any, raw: bytes, name: str, depth: int, contents: Contents) -> None:
+    from h5py import h5d, h5g, h5o
+
+    opened = h5o.open(group, raw)
+    first = contents.objects.setdefault(h5o.get_info(opened).addr, name)
+    if first != name:
+        contents.skipped.append(Skipped(name, f"the same object as {first or '/'} (hard link)"))
+    elif isinstance(opened, h5d.DatasetID):
+        contents.datasets.append((name, opened))
+    elif isinstance(opened, h5g.GroupID):
+        _group(path, opened, f"{name}/", depth + 1, contents)
+    else:
+        contents.skipped.append(Skipped(name, "a named data type, not a dataset"))
+
+
+def _absolute(prefix: str, target: str) -> str:
+    """What a link in the group `prefix` means, without leading slash; HDF5 has no `..`."""
+    whole = target if target.startswith("/") else f"{prefix}{target}"
+    return "/".join(part for part in whole.split("/") if part not in ("", "."))
+
+
+def _resolved(target: str, soft: dict[str, str]) -> str:
+    """A path with the soft links on its way replaced, as far as that goes."""
+    for _ in range(MAX_SOFT_LINKS):
+        parts = target.split("/")
+        heads = ("/".join(parts[: i + 1]) for i in range(len(parts)))
+        link = next((head for head in heads if head in soft), None)
+        if link is None:
+            break
+        target = (soft[link] + target[len(link) :]).removeprefix("/")
+    return target

@@ -1,0 +1,78 @@
+"""Arrays and tensors that are in memory already: a mapping of names, or a torch module.
+
+torch is never imported: a tensor is recognised by what it can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rankscope.dtypes import FLOATS
+from rankscope.errors import InputRejected
+from rankscope.records import Listing, MatrixSpec, Skipped, TensorInfo
+
+if TYPE_CHECKING:
+    from rankscope.records import Stored
+
+# What torch calls the layout of a dense tensor; NumPy arrays have no such attribute.
+DENSE = "torch.strided"
+
+
+class MemoryCheckpoint:
+    """A `Checkpoint` over arrays in memory; nothing is copied but the window that is read."""
+
+    def __init__(self, tensors: Mapping[str, Any], title: str = "memory") -> None:
+        self._tensors = dict(tensors)
+        infos: list[TensorInfo] = []
+        skipped: list[Skipped] = []
+        for key, tensor in self._tensors.items():
+            shape, dtype = getattr(tensor, "shape", None), getattr(tensor, "dtype", None)
+            if shape is None or dtype is None:
+                skipped.append(Skipped(key, f"{type(tensor).__name__}: not an array"))
+            elif str(getattr(tensor, "layout", DENSE)) != DENSE:
+                skipped.append(Skipped(key, f"{tensor.layout}: only dense tensors are supported"))
+            else:
+                size = tuple(int(n) for n in shape)
+                name = getattr(dtype, "name", str(dtype).removeprefix("torch."))
+                infos.append(TensorInfo(key, size, name))
+        self._listing = Listing(title, "memory", tuple(infos), tuple(skipped))
+
+    @property
+    def listing(self) -> Listing:
+        """What is in it."""
+        return self._listing
+
+    def read(self, spec: MatrixSpec, rows: slice, columns: slice) -> Stored:
+        """A window of a matrix; see `Checkpoint.read`."""
+        tensor = self._tensors[spec.tensor]
+        if spec.index:
+            tensor = tensor[spec.index]
+        # The reshape of a contiguous array is a view; of any other it copies this one tensor.
+        window = tensor.reshape(spec.shape)[rows, columns]
+        return as_numpy(window, self._listing.path)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def as_numpy(array: Any, path: str = "memory") -> Stored:
+    """A NumPy array of the same numbers and, for every type that RankScope knows, the same type."""
+    import numpy as np
+
+    if not hasattr(array, "detach"):
+        return np.asarray(array)
+    tensor = array.detach().cpu()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name not in FLOATS:
+        raise InputRejected(path, f"{name}: not a floating-point type")
+    if name.startswith(("bfloat16", "float8")):
+        # torch's numpy() knows neither; the bits pass through an integer of the same width.
+        import ml_dtypes
+        import torch
+
+        bits = torch.int16 if FLOATS[name].itemsize == 2 else torch.uint8
+        raw: Stored = tensor.contiguous().view(bits).numpy()
+        return raw.view(getattr(ml_dtypes, name))
+    numbers: Stored = tensor.numpy()
+    return numbers

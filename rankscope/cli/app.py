@@ -1,0 +1,68 @@
+"""The command line: collects the commands, and alone turns an error into an exit code.
+
+0 fine, 1 a check failed, 2 wrong usage, 3 input rejected, 4 incomplete: some matrices could not
+be measured, or the output not be written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from rankscope.cli.analyze import analyze
+from rankscope.cli.inspect import inspect
+from rankscope.errors import RankScopeError
+from rankscope.text import printable
+from rankscope.version import __version__
+
+INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+
+app = typer.Typer(
+    name="rankscope",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(no_args_is_help=True)(analyze)
+app.command(no_args_is_help=True)(inspect)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rankscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """How many directions the weights of a neural network really use.
+
+    Exact singular values, ranks and norms of any checkpoint or training run.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except RankScopeError as error:
+        _fail(f"error: {printable(str(error))}", error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is kept", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _fail(text: str, code: int) -> None:
+    sys.stderr.write(text + "\n")
+    sys.exit(code)

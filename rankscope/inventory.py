@@ -1,0 +1,113 @@
+"""Series -> what each snapshot holds and which of its matrices are wanted, from headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rankscope.checkpoints import needs_isolation
+from rankscope.errors import InputRejected
+from rankscope.executors import InlineExecutor, ProcessExecutor
+from rankscope.files import Identity
+from rankscope.matrices import Selection, check_globs, names_in, select
+from rankscope.records import Listing, MatrixSpec, Skipped
+from rankscope.series import Series, Snapshot
+from rankscope.store import SpectrumStore
+from rankscope.worker import list_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One snapshot of one series and what is wanted of it.
+
+    Attributes:
+        series: which of the series asked for.
+        snapshot: path and step.
+        listing: everything it holds.
+        specs: the matrices to measure.
+        skipped: everything else, with the reason.
+        remembered: the listing was not read again, because no file has changed.
+    """
+
+    series: int
+    snapshot: Snapshot
+    listing: Listing
+    specs: tuple[MatrixSpec, ...]
+    skipped: tuple[Skipped, ...]
+    remembered: bool
+
+
+@dataclass(slots=True)
+class Inventory:
+    """All snapshots of all series.
+
+    Attributes:
+        series: as asked for.
+        entries: in the order of series and step.
+        rejected: snapshots that could not be listed: (which series, error).
+    """
+
+    series: Sequence[Series]
+    entries: list[Entry] = field(default_factory=list)
+    rejected: list[tuple[int, InputRejected]] = field(default_factory=list)
+
+
+def take_inventory(
+    all_series: Sequence[Series], selection: Selection, stores: Sequence[SpectrumStore]
+) -> Inventory:
+    """List every snapshot, from memory where nothing has changed.
+
+    Args:
+        all_series: what was asked for.
+        selection: which matrices are wanted.
+        stores: for each series, what remembers its listings.
+
+    Raises:
+        InputRejected: no snapshot is sound; the first one's error.
+        UsageError: a glob matches no matrix in any snapshot.
+    """
+    inventory = Inventory(all_series)
+    places = [(i, snapshot) for i, one in enumerate(all_series) for snapshot in one.snapshots]
+    known = {(i, snapshot): stores[i].listing(snapshot.path) for i, snapshot in places}
+    fresh = dict(_list([snapshot.path for (_, snapshot), listing in known.items() if not listing]))
+    for index, snapshot in places:
+        listing = known[index, snapshot]
+        remembered = listing is not None
+        if listing is None:
+            found = fresh[snapshot.path]
+            if isinstance(found, InputRejected):
+                inventory.rejected.append((index, found))
+                continue
+            listing, seen = found
+            stores[index].remember(snapshot.path, listing, seen)
+        specs, skipped = select(listing, selection)
+        inventory.entries.append(Entry(index, snapshot, listing, specs, skipped, remembered))
+    if inventory.rejected and not inventory.entries:
+        raise inventory.rejected[0][1]
+    _check_selection(inventory, selection)
+    return inventory
+
+
+def _list(
+    paths: Iterable[Path],
+) -> Iterator[tuple[Path, tuple[Listing, tuple[Identity, ...]] | InputRejected]]:
+    """Listings, in a child process for formats whose library a corrupt file can crash."""
+    inline: list[Path] = []
+    isolated: list[Path] = []
+    for path in dict.fromkeys(paths):
+        try:
+            (isolated if needs_isolation(path) else inline).append(path)
+        except InputRejected as error:
+            yield path, error
+    for group, executor in ((inline, InlineExecutor()), (isolated, ProcessExecutor(1))):
+        for done in executor.run(list_checkpoint, group) if group else ():
+            crash = InputRejected(done.item, "the library that reads this format crashed on it")
+            yield done.item, crash if done.result is None else done.result
+
+
+def _check_selection(inventory: Inventory, selection: Selection) -> None:
+    if selection.include or selection.exclude:
+        names = [name for entry in inventory.entries for name in names_in(entry.listing)]
+        check_globs(selection.include, names, "--include")
+        check_globs(selection.exclude, names, "--exclude")

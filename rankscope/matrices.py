@@ -1,0 +1,186 @@
+"""From tensors to matrices: which tensors are matrices, how they fold, which are asked for.
+
+The rules need no model knowledge (docs/formats.md lists them):
+
+- two axes: the matrix as stored; `embedding` when its name says so;
+- a convolution (out, in/groups, k...) folds to (out, in*k...), "SGD and weight decay secretly
+  minimize the rank", Section 4.1; Keras stores (k..., in, out), which folds to (k...*in, out);
+- three axes with the first the smallest is a stack of matrices (experts, attention heads), each
+  measured by itself; otherwise it is a one-dimensional convolution.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rankscope.dtypes import why_not_measured
+from rankscope.errors import UsageError
+from rankscope.records import Checkpoint, Kind, Listing, MatrixSpec, Skipped, TensorInfo
+
+if TYPE_CHECKING:
+    from rankscope.records import Stored
+
+# Names that the common libraries give to embedding tables (transformers, timm, GPT-2, T5).
+EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b|(^|[._/])shared\.weight$", re.IGNORECASE)
+STACKED = re.compile(r"experts?(?=[._/\d]|$)", re.IGNORECASE)
+
+# How quantisers name the scales of `X.weight` (DeepSeek, compressed-tensors, ComfyUI).
+SCALE_SUFFIXES = ("_scale", "_scale_inv", "_scales")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which matrices are wanted, by glob over their names.
+
+    Attributes:
+        include: at least one must match; empty means everything.
+        exclude: none may match.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def why_not(self, spec: MatrixSpec) -> str | None:
+        """The reason why a matrix is not wanted, or None."""
+        names = (spec.name, spec.tensor)
+        if self.include and not _any_match(names, self.include):
+            return "not selected by --include"
+        if _any_match(names, self.exclude):
+            return "excluded by --exclude"
+        return None
+
+
+def _any_match(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def select(
+    listing: Listing, selection: Selection
+) -> tuple[tuple[MatrixSpec, ...], tuple[Skipped, ...]]:
+    """The matrices to measure, and everything else with the reason why not.
+
+    Every tensor of the listing is in one of the two, in the file's order.
+    """
+    names = {tensor.name for tensor in listing.tensors}
+    specs: list[MatrixSpec] = []
+    skipped = list(listing.skipped)
+    for tensor in listing.tensors:
+        reason = _why_no_matrix(tensor, names)
+        if reason is not None:
+            skipped.append(Skipped(tensor.name, reason))
+            continue
+        for spec in fold(tensor):
+            reason = selection.why_not(spec)
+            if reason is None:
+                specs.append(spec)
+            else:
+                skipped.append(Skipped(spec.name, reason))
+    return tuple(specs), tuple(skipped)
+
+
+def _why_no_matrix(tensor: TensorInfo, names: set[str]) -> str | None:
+    if len(tensor.shape) < 2:
+        return "scalar" if not tensor.shape else "vector"
+    reason = why_not_measured(tensor.dtype)
+    if reason is None and tensor.dtype.startswith("float8"):
+        scale = next((tensor.name + s for s in SCALE_SUFFIXES if tensor.name + s in names), None)
+        reason = f"{tensor.dtype} to be scaled by {scale}: dequantise it first" if scale else None
+    return reason
+
+
+def fold(tensor: TensorInfo) -> Iterator[MatrixSpec]:
+    """The matrices of one tensor with at least two axes."""
+    kind = kind_of(tensor)
+    if kind == "stacked":
+        for i in range(tensor.shape[0]):
+            yield _spec(tensor, f"{tensor.name}[{i}]", (i,), 1, kind)
+    else:
+        split = len(tensor.shape) - 1 if tensor.channels_last else 1
+        yield _spec(tensor, tensor.name, (), split, kind)
+
+
+def kind_of(tensor: TensorInfo) -> Kind:
+    """What a tensor with at least two axes is, from its shape and name."""
+    if len(tensor.shape) == 2:
+        return "embedding" if EMBEDDING.search(tensor.name) else "linear"
+    three = len(tensor.shape) == 3 and not tensor.channels_last
+    if three and (STACKED.search(tensor.name) or tensor.shape[0] < min(tensor.shape[1:])):
+        return "stacked"
+    return "convolution"
+
+
+def _spec(
+    tensor: TensorInfo, name: str, index: tuple[int, ...], split: int, kind: Kind
+) -> MatrixSpec:
+    shape = tensor.shape[len(index) :]
+    folded = (math.prod(shape[:split]), math.prod(shape[split:]))
+    return MatrixSpec(name, tensor.name, index, split, folded, tensor.dtype, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMatrix:
+    """A matrix of an open checkpoint, read in blocks."""
+
+    checkpoint: Checkpoint
+    spec: MatrixSpec
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> str:
+        """The stored type's name."""
+        return self.spec.dtype
+
+    def blocks(self, axis: Literal[0, 1], max_elements: int) -> Iterator[Stored]:
+        """Consecutive blocks along `axis`, each whole along the other, in the stored type."""
+        rows, columns = self.shape
+        length, across = (rows, columns) if axis == 0 else (columns, rows)
+        step = max(1, max_elements // max(1, across))
+        for start in range(0, length, step):
+            part = slice(start, min(start + step, length))
+            if axis == 0:
+                yield self.checkpoint.read(self.spec, part, slice(0, columns))
+            else:
+                yield self.checkpoint.read(self.spec, slice(0, rows), part)
+
+    def row_major(self, max_elements: int) -> Iterator[Stored]:
+        """The elements in row-major order, at most `max_elements` at a time, however wide a row."""
+        columns = self.shape[1]
+        if columns <= max_elements:
+            yield from self.blocks(0, max_elements)
+            return
+        for row in range(self.shape[0]):
+            for start in range(0, columns, max_elements):
+                part = slice(start, min(start + max_elements, columns))
+                yield self.checkpoint.read(self.spec, slice(row, row + 1), part)
+
+
+def check_globs(patterns: Sequence[str], names: Iterable[str], option: str) -> None:
+    """Refuse a pattern that matches nothing: it is a typing error far more often than not.
+
+    Raises:
+        UsageError: naming the closest names there are.
+    """
+    known = list(dict.fromkeys(names))
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
+            near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.3)
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            raise UsageError(f"{option} {pattern!r} matches no matrix{hint}")
+
+
+def names_in(listing: Listing) -> Iterator[str]:
+    """Every name that a glob may match: of each measurable tensor and of each matrix in it."""
+    everything, _ = select(listing, Selection())
+    for spec in everything:
+        yield spec.tensor
+        yield spec.name

@@ -1,0 +1,221 @@
+"""Series -> a measurement of every wanted matrix, through the store and an executor.
+
+Spectra leave here one by one, as they come, and are not kept: a long run of a large model has
+more of them than fit into memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rankscope import plan
+from rankscope.checkpoints import is_isolated
+from rankscope.errors import UsageError
+from rankscope.executors import Executor, InlineExecutor, ProcessExecutor, available_cores
+from rankscope.inventory import Entry, Inventory, take_inventory
+from rankscope.matrices import Selection
+from rankscope.question import Column
+from rankscope.records import MatrixSpec, Measurement, Route, Unmeasured
+from rankscope.series import Series
+from rankscope.solvers import ROUTE_VERSION
+from rankscope.store import SpectrumStore, store_path
+from rankscope.worker import Outcome, RouteChoice, Task, answer, measure_task, sound
+
+# Starting workers takes about a quarter of a second; two cores at 50 GFLOP/s each do this much
+# in that time, and less work is done sooner in this process.
+INLINE_FLOPS = 2.5e10
+
+# Matrices of one file go to a worker together until they make this much work (about 20 ms),
+# so that a run of small matrices is not spent on opening files and passing messages.
+TASK_FLOPS = 1e9
+
+SAVE_SECONDS = 1.0  # how often finished work is saved; a kill costs what came since
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to measure; none of it changes a number beyond its stated resolution.
+
+    Attributes:
+        route: auto, gram or direct.
+        workers: processes; None for as many as there are cores and work for them.
+        store: keep spectra; True where the run or the user's cache is, a path, or False.
+        verify: read every file again, whatever is remembered of it.
+        progress: called with the floating-point operations done and to be done.
+    """
+
+    route: RouteChoice = "auto"
+    workers: int | None = None
+    store: bool | Path = True
+    verify: bool = False
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One matrix of one snapshot, and its measurement."""
+
+    entry: Entry
+    spec: MatrixSpec
+    measurement: Measurement
+
+
+def measure(
+    all_series: Sequence[Series], selection: Selection, columns: Sequence[Column], how: How
+) -> tuple[Inventory, Generator[Measured, None, None]]:
+    """What there is, and an iterator that measures it.
+
+    Args:
+        all_series: what was asked for.
+        selection: which matrices.
+        columns: what will be read off the spectra; decides which need the direct route.
+        how: by which means.
+
+    Raises:
+        InputRejected: no snapshot is sound.
+        UsageError: the selection makes no sense.
+    """
+    if how.workers is not None and how.workers < 1:
+        raise UsageError(f"workers is {how.workers}, expected at least 1")
+    stores = [SpectrumStore(store_path(one, how.store), ROUTE_VERSION) for one in all_series]
+    if how.verify:
+        for store, one in zip(stores, all_series, strict=True):
+            store.forget([snapshot.path for snapshot in one.snapshots])
+    inventory = take_inventory(all_series, selection, stores)
+    for store in stores:
+        store.commit()
+    run = _Run(how, tuple(columns), stores, inventory.entries)
+    return inventory, run.measured()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of `measure` while its results are drawn."""
+
+    how: How
+    columns: tuple[Column, ...]
+    stores: list[SpectrumStore]
+    entries: Sequence[Entry]
+    unsaved: list[tuple[Entry, Outcome]] = field(default_factory=list)
+    saved: float = field(default_factory=time.monotonic)
+
+    def measured(self) -> Generator[Measured, None, None]:
+        """Known matrices at once, the others as they are computed."""
+        pending: list[tuple[int, list[MatrixSpec]]] = []
+        try:
+            for index, entry in enumerate(self.entries):
+                recall = self._recall(entry)
+                unknown: list[MatrixSpec] = []
+                for spec in entry.specs:
+                    found = recall(spec)
+                    if found is None:
+                        unknown.append(spec)
+                    else:
+                        yield Measured(entry, spec, found)
+                if unknown:
+                    pending.append((index, unknown))
+            yield from self._compute(pending)
+        finally:
+            self._save()
+            for store in self.stores:
+                store.close()
+
+    def _recall(self, entry: Entry) -> Callable[[MatrixSpec], Measurement | None]:
+        """What the memo and the store know of an unchanged file's matrices."""
+        store = self.stores[entry.series]
+        routes: tuple[Route, ...] = ("gram", "direct")
+        path = entry.snapshot.path
+        known = {r: store.find_all(path, r) if entry.remembered else {} for r in routes}
+
+        def recall(spec: MatrixSpec) -> Measurement | None:
+            return answer(
+                self.how.route, self.columns, lambda route: sound(known[route].get(spec.name))
+            )
+
+        return recall
+
+    def _compute(self, pending: Sequence[tuple[int, list[MatrixSpec]]]) -> Iterator[Measured]:
+        tasks = [self._task(index, group) for index, specs in pending for group in grouped(specs)]
+        # The largest first: what is left at the end is small, and the workers end together.
+        tasks.sort(key=_flops, reverse=True)
+        isolated = any(is_isolated(self.entries[index].listing) for index, _ in pending)
+        total, done = sum(map(_flops, tasks)), 0.0
+        for task, outcome in _outcomes(self._executor(tasks, isolated=isolated), tasks):
+            entry = self.entries[task.ticket]
+            self.unsaved.append((entry, outcome))
+            if time.monotonic() - self.saved > SAVE_SECONDS:
+                self._save()
+            done += plan.flops(outcome.spec.shape)
+            if self.how.progress is not None:
+                self.how.progress(done, total)
+            yield Measured(entry, outcome.spec, outcome.measurement)
+
+    def _task(self, index: int, specs: tuple[MatrixSpec, ...]) -> Task:
+        entry = self.entries[index]
+        store = self.stores[entry.series].path
+        return Task(entry.snapshot.path, specs, self.how.route, self.columns, store, index)
+
+    def _executor(self, tasks: Sequence[Task], *, isolated: bool) -> Executor:
+        cores = available_cores()
+        work = sum(map(_flops, tasks))
+        if not isolated and (self.how.workers == 1 or work < INLINE_FLOPS):
+            return InlineExecutor()
+        workers = max(1, min(self.how.workers or cores, len(tasks)))
+        # A matrix that is alone gets all the threads.
+        return ProcessExecutor(workers, threads=max(1, cores // workers))
+
+    def _save(self) -> None:
+        """Write what is unsaved: all at once, so that the store is locked for a moment only."""
+        for entry, outcome in self.unsaved:
+            if outcome.key is not None:
+                store = self.stores[entry.series]
+                path = entry.snapshot.path
+                store.put(path, outcome.spec.name, outcome.key, outcome.computed)
+        for store in self.stores:
+            store.commit()
+        self.unsaved.clear()
+        self.saved = time.monotonic()
+
+
+def grouped(specs: Sequence[MatrixSpec]) -> Iterator[tuple[MatrixSpec, ...]]:
+    """Matrices of one file in groups of about `TASK_FLOPS`; a larger one by itself."""
+    group: list[MatrixSpec] = []
+    work = 0.0
+    for spec in specs:
+        cost = plan.flops(spec.shape)
+        if group and work + cost > TASK_FLOPS:
+            yield tuple(group)
+            group, work = [], 0.0
+        group.append(spec)
+        work += cost
+    if group:
+        yield tuple(group)
+
+
+def _flops(task: Task) -> float:
+    return sum(plan.flops(spec.shape) for spec in task.specs)
+
+
+def _outcomes(executor: Executor, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+    """Every matrix's outcome; a matrix on which workers die twice is `worker_lost`."""
+    lost: list[Task] = []
+    for done in executor.run(measure_task, tasks):
+        if done.result is not None:
+            for outcome in done.result:
+                yield done.item, outcome
+        elif len(done.item.specs) > 1:
+            lost += [_narrowed(done.item, spec) for spec in done.item.specs]
+        else:
+            reason = "the process that measured it died, twice (out of memory, or killed)"
+            yield done.item, Outcome(done.item.specs[0], Unmeasured("worker_lost", reason))
+    if lost:
+        yield from _outcomes(executor, lost)
+
+
+def _narrowed(task: Task, spec: MatrixSpec) -> Task:
+    return replace(task, specs=(spec,))

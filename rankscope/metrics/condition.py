@@ -1,0 +1,29 @@
+"""Condition number."""
+
+from __future__ import annotations
+
+import math
+
+from rankscope.records import Reading, Spectrum
+from rankscope.resolution import READING_RTOL, uncertainty
+
+
+def condition_number(spectrum: Spectrum) -> Reading:
+    """sigma_1 / sigma_k, k = min(rows, columns); infinite when sigma_k is below the resolution.
+
+    Golub & Van Loan, Matrix Computations, 4th ed., 2.6.2 (spectral norm).
+
+    >>> import rankscope
+    >>> rankscope.metrics.condition_number(rankscope.spectrum([[1.0, 0.0], [0.0, 4.0]])).value
+    4.0
+    """
+    largest, smallest = float(spectrum.sigma[0]), float(spectrum.sigma[-1])
+    if largest == 0:
+        return Reading(None, "undefined for a zero matrix")
+    if spectrum.zeros:
+        return Reading(math.inf, "infinite: a row or column is zero")
+    if smallest <= spectrum.resolution * largest:
+        note = f"infinite: sigma_k is below the resolution of {spectrum.resolution:.1g} sigma_1"
+        return Reading(math.inf, note, exact=spectrum.route == "direct")
+    exact = uncertainty(spectrum, smallest) <= READING_RTOL * smallest
+    return Reading(largest / smallest, exact=exact or spectrum.route == "direct")

@@ -1,0 +1,66 @@
+"""Norms: spectral, Frobenius, nuclear and the Schatten family.
+
+Horn & Johnson, Matrix Analysis, 2nd ed., 5.6 and 7.4.7 (Schatten norms).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rankscope.errors import UsageError
+from rankscope.records import Reading, Spectrum
+from rankscope.resolution import READING_RTOL, unresolved
+
+
+def spectral_norm(spectrum: Spectrum) -> Reading:
+    """The largest singular value, sigma_1.
+
+    >>> import rankscope
+    >>> rankscope.metrics.spectral_norm(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
+    4.0
+    """
+    return Reading(float(spectrum.sigma[0]))
+
+
+def frobenius_norm(spectrum: Spectrum) -> Reading:
+    """The root of the sum of squares, taken from the entries and not from the singular values.
+
+    >>> import rankscope
+    >>> rankscope.metrics.frobenius_norm(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
+    5.0
+    """
+    return Reading(spectrum.frobenius_norm)
+
+
+def nuclear_norm(spectrum: Spectrum) -> Reading:
+    """The sum of the singular values (trace norm).
+
+    >>> import rankscope
+    >>> rankscope.metrics.nuclear_norm(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
+    7.0
+    """
+    total = float(spectrum.sigma.sum())
+    below = unresolved(spectrum) * spectrum.resolution * float(spectrum.sigma[0])
+    return Reading(total, exact=below <= READING_RTOL * total)
+
+
+def schatten_norm(spectrum: Spectrum, p: float) -> Reading:
+    """(sum sigma^p)^(1/p), p > 0; a quasi-norm for p < 1.
+
+    p = 1 is the nuclear norm, p = 2 the Frobenius norm.
+
+    Raises:
+        UsageError: p is not positive.
+    """
+    if not p > 0:
+        raise UsageError(f"schatten_norm: p is {p}, expected a number above 0")
+    largest = float(spectrum.sigma[0])
+    if largest == 0:
+        return Reading(0.0)
+    # Relative to sigma_1, so that powers neither over- nor underflow.
+    powers = float(((spectrum.sigma / largest) ** p).sum())
+    # d(S^(1/p)) / S^(1/p) = dS / (p S), and what is unresolved adds at most resolution^p each.
+    below = unresolved(spectrum) * spectrum.resolution**p
+    with np.errstate(over="ignore"):
+        value = largest * float(np.float64(powers) ** (1.0 / p))
+    return Reading(value, exact=below <= READING_RTOL * p * powers)

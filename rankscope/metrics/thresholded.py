@@ -1,0 +1,87 @@
+"""Ranks at a threshold eps: P1's count of large singular values, and the rank it bounds.
+
+P1 = "SGD and Weight Decay Secretly Minimize the Rank of Your Neural Network" (Galanti,
+Siegel, Gupte & Poggio). P1 writes ||.||_2 for the Frobenius norm (after its Eq. 1), and its
+authors' code divides by it, so `frobenius` is the default norm.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from rankscope.errors import UsageError
+from rankscope.records import Reading, Spectrum
+from rankscope.resolution import count_above, count_reading, uncertainty
+
+Norm = Literal["frobenius", "spectral", "none"]
+
+DEFAULT_EPS = 1e-3  # P1, Section 5: the threshold of its figures
+
+
+def rank(spectrum: Spectrum, eps: float = DEFAULT_EPS, norm: Norm = "frobenius") -> Reading:
+    """The number of singular values strictly above eps * ||W||.
+
+    P1, Section 4.1. `norm` is what eps is relative to: `frobenius`, `spectral`, or `none` for
+    an absolute threshold.
+
+    >>> import rankscope
+    >>> spectrum = rankscope.spectrum([[3.0, 0.0], [0.0, 1e-4]])
+    >>> rankscope.metrics.rank(spectrum).value, rankscope.metrics.rank(spectrum, eps=1e-5).value
+    (1, 2)
+
+    Raises:
+        UsageError: eps is negative or the norm unknown.
+    """
+    return count_reading(spectrum, eps * norm_of(spectrum, eps, norm))
+
+
+def approximation_rank(
+    spectrum: Spectrum, eps: float = DEFAULT_EPS, norm: Norm = "frobenius"
+) -> Reading:
+    """The least r with a matrix of rank r within eps * ||W|| of W.
+
+    The quantity that P1's Theorem 3.3 bounds. By Eckart-Young-Mirsky the distance is
+    sigma_(r+1) in the spectral norm, where this equals `rank`, and the root of the sum of the
+    squares beyond r in the Frobenius norm. With `none`, eps is an absolute Frobenius distance.
+
+    >>> import rankscope
+    >>> spectrum = rankscope.spectrum([[3.0, 0.0], [0.0, 1e-4]])
+    >>> rankscope.metrics.approximation_rank(spectrum).value
+    1
+
+    Raises:
+        UsageError: eps is negative or the norm unknown.
+    """
+    allowed = eps * norm_of(spectrum, eps, norm)
+    if norm == "spectral":
+        return count_reading(spectrum, allowed)
+    sigma = spectrum.sigma
+    largest = float(sigma[0])
+    if largest == 0:
+        return Reading(0)
+    # tails[j]: distance to rank j, over sigma_1 so that squares do not underflow.
+    squares = np.square(sigma / largest)
+    tails = np.sqrt(np.append(np.cumsum(squares[::-1])[::-1], 0.0))
+    count = count_above(tails, allowed / largest)
+    # A tail of values that are each off by d is off by at most sqrt(how many) d.
+    margin = uncertainty(spectrum, allowed) / largest * float(np.sqrt(len(sigma)))
+    sure = count_above(tails, allowed / largest + margin)
+    if sure != count or count != count_above(tails, max(0.0, allowed / largest - margin)):
+        note = f"tie: the distance lies within {margin * largest:.1g} of the threshold"
+        return Reading(count, note, exact=False)
+    return Reading(count)
+
+
+def norm_of(spectrum: Spectrum, eps: float, norm: Norm) -> float:
+    """The norm that eps is relative to; 1 for an absolute threshold."""
+    if not 0 <= eps < float("inf"):
+        raise UsageError(f"eps is {eps}, expected a number of at least 0")
+    if norm == "frobenius":
+        return spectrum.frobenius_norm
+    if norm == "spectral":
+        return float(spectrum.sigma[0])
+    if norm == "none":
+        return 1.0
+    raise UsageError(f"norm is {norm!r}, expected frobenius, spectral or none")

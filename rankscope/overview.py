@@ -1,0 +1,71 @@
+"""What is in a checkpoint and what measuring it would cost: the record behind `inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rankscope.inventory import Inventory
+from rankscope.plan import cost, flops, peak_bytes
+
+SCHEMA = "rankscope/inventory/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Rows for every matrix and everything else, and the totals.
+
+    Attributes:
+        matrices: name, step, shape, dtype, kind, flops, peak_bytes, source.
+        skipped: name, reason, missing, step, source.
+        cost: matrices, bytes, flops, workers and memory_bytes of the whole.
+    """
+
+    matrices: tuple[dict[str, Any], ...]
+    skipped: tuple[dict[str, Any], ...]
+    cost: dict[str, Any]
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a piece that should be there is missing."""
+        return any(row["missing"] for row in self.skipped)
+
+    def to_document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return {
+            "schema": SCHEMA,
+            "cost": self.cost,
+            "matrices": list(self.matrices),
+            "skipped": list(self.skipped),
+        }
+
+
+def overview(inventory: Inventory, workers: int) -> Overview:
+    """The overview of an inventory, its memory for so many worker processes."""
+    matrices: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
+    for entry in inventory.entries:
+        place = {"step": entry.snapshot.step, "source": str(inventory.series[entry.series].path)}
+        for spec in entry.specs:
+            work = {"flops": flops(spec.shape), "peak_bytes": peak_bytes(spec.shape)}
+            what = {"shape": list(spec.shape), "dtype": spec.dtype, "kind": spec.kind}
+            matrices.append({"name": spec.name, **what, **work, **place})
+        for items, missing in ((entry.skipped, False), (entry.listing.missing, True)):
+            for item in items:
+                row = {"name": item.name, "reason": item.reason, "missing": missing}
+                skipped.append(row | place)
+    for index, error in inventory.rejected:
+        row = {"name": error.path, "reason": error.reason, "missing": True, "step": None}
+        skipped.append(row | {"source": str(inventory.series[index].path)})
+    total = cost([spec for entry in inventory.entries for spec in entry.specs])
+    return Overview(
+        tuple(matrices),
+        tuple(skipped),
+        {
+            "matrices": total.matrices,
+            "bytes": total.bytes,
+            "flops": total.flops,
+            "workers": workers,
+            "memory_bytes": total.memory(workers),
+        },
+    )

@@ -1,0 +1,55 @@
+"""What a spectrum can tell and what it cannot: the basis of every reading's `exact`.
+
+A value below `resolution * sigma_1` may be anything between 0 and that. A metric is exact when
+no such freedom changes it: an integer not at all, a real number by at most `READING_RTOL`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rankscope.records import Reading, Spectrum
+
+# Tables show four digits and the release gate's finest default tolerance is a percent;
+# what cannot move a reading by 1e-6 of itself cannot be seen in either.
+READING_RTOL = 1e-6
+
+
+def unresolved(spectrum: Spectrum) -> int:
+    """How many singular values lie below the resolution and are not known to be exactly 0."""
+    sigma = spectrum.sigma
+    resolved = count_above(sigma, spectrum.resolution * float(sigma[0]))
+    return max(0, len(sigma) - spectrum.zeros - resolved)
+
+
+def count_above(sigma: np.ndarray, threshold: float) -> int:
+    """How many values of a descending array are strictly above a threshold."""
+    return len(sigma) - int(sigma[::-1].searchsorted(threshold, side="right"))
+
+
+def uncertainty(spectrum: Spectrum, value: float) -> float:
+    """How far a singular value near `value` may be off, in the same unit.
+
+    Direct route: resolution * sigma_1 everywhere (Weyl). Gram route: the eigenvalue is off by
+    (resolution * sigma_1)^2 at most, which at `value` is that over 2 * value.
+    """
+    floor = spectrum.resolution * float(spectrum.sigma[0])
+    if spectrum.route == "gram" and value > floor:
+        return floor * floor / (2.0 * value)
+    return floor
+
+
+def count_reading(spectrum: Spectrum, threshold: float) -> Reading:
+    """The number of singular values strictly above an absolute threshold, and how sure it is."""
+    sigma = spectrum.sigma
+    count = count_above(sigma, threshold)
+    if sigma[0] == 0:
+        return Reading(0)
+    margin = uncertainty(spectrum, threshold)
+    ties = count_above(sigma, threshold - margin) - count_above(sigma, threshold + margin)
+    if threshold <= spectrum.resolution * float(sigma[0]) and unresolved(spectrum):
+        note = f"threshold lies below what the {spectrum.route} route resolves"
+        return Reading(count, note, exact=False)
+    if ties:
+        return Reading(count, f"tie: {ties} singular values within {margin:.1g} of it", exact=False)
+    return Reading(count)

@@ -1,0 +1,43 @@
+"""Singular values by a direct decomposition, without squaring.
+
+The matrix is reduced to its triangular factor block by block (a sequential TSQR: Demmel,
+Grigori, Hoemmen & Langou 2012, doi:10.1137/080731992), then LAPACK's values-only SVD of the
+factor. Householder QR is backward stable, so a singular value is resolved down to k 2^-53 of
+sigma_1, at about six times the cost of the Gram route. Memory: the factor and a block, twice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rankscope.records import Matrix, Spectrum
+from rankscope.solvers.entries import (
+    BLOCK_ELEMENTS,
+    Block,
+    EntryNorms,
+    oriented_blocks,
+    scale_of,
+    small_side,
+)
+
+
+def direct_spectrum(matrix: Matrix) -> Spectrum:
+    """The singular values of a matrix by the direct route.
+
+    Raises:
+        NonFinite: before any decomposition is called.
+        numpy.linalg.LinAlgError: the decomposition did not converge.
+    """
+    scale = scale_of(matrix)
+    norms = EntryNorms.of(matrix)
+    order = small_side(matrix)
+    factor: Block = np.empty((0, order))
+    # A block shorter than the factor would repeat the factor's own elimination too often.
+    for block in oriented_blocks(matrix, scale, max(BLOCK_ELEMENTS, order * order)):
+        norms.add_long(block)
+        norms.add_small(block)
+        factor = np.concatenate([factor, block.T])
+        if len(factor) > order:
+            factor = np.asarray(np.linalg.qr(factor, mode="r"), np.float64)
+    sigma = np.asarray(np.linalg.svd(factor, compute_uv=False), np.float64)
+    return norms.spectrum(matrix, scale, sigma, order * 2.0**-53, "direct")

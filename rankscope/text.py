@@ -1,0 +1,44 @@
+"""Text from files on its way to a screen or a log: nothing in it may act.
+
+Tensor names and paths are whatever somebody wrote into a file: terminal escapes, bidirectional
+controls that reorder a line, line breaks that forge one. Each view passes every foreign string
+through `printable` and then through its own format's escaping.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Control, format (bidi, zero width), surrogate, private use, unassigned; line and paragraph
+# separators: Unicode's general categories of what is not seen as itself.
+INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def printable(text: str) -> str:
+    r"""The text with every invisible or acting character written as an escape.
+
+    >>> printable("a\x1b[31mb\nc")
+    'a\\x1b[31mb\\nc'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char
+        if unicodedata.category(char) not in INVISIBLE
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """The text in at most `width` characters, its middle left out, more of its end kept.
+
+    The end of a tensor's name tells the layer and what it is, the beginning which tower.
+
+    >>> shortened("model.layers.10.mlp.down_proj.weight", 25)
+    'model.…mlp.down_proj.weight'
+    """
+    if len(text) <= width:
+        return text
+    head = max(0, (width - 1) // 4)
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"

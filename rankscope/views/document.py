@@ -1,0 +1,25 @@
+"""The JSON document: everything, for machines; docs/python.md describes its keys."""
+
+from __future__ import annotations
+
+import json
+
+from rankscope.table import Table
+
+
+def render(table: Table) -> str:
+    """Strict JSON (no NaN, no Infinity), one matrix a line so that two of them can be compared."""
+    document = table.to_document()
+    parts: list[str] = []
+    for key, value in document.items():
+        if isinstance(value, list):
+            rows = ",\n".join(f"    {_dump(row)}" for row in value)
+            parts.append(f'  "{key}": [\n{rows}\n  ]' if rows else f'  "{key}": []')
+        else:
+            parts.append(f'  "{key}": {_dump(value)}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _dump(value: object) -> str:
+    # Escaping what is not ASCII also takes control and bidirectional characters out of a log.
+    return json.dumps(value, allow_nan=False, ensure_ascii=True)

@@ -1,0 +1,39 @@
+"""Tables for a pull request, a README or a notebook's text cell."""
+
+from __future__ import annotations
+
+import re
+
+from rankscope.table import Table
+from rankscope.views.layout import Grid, grids, skipped_line
+
+# Everything that CommonMark or GitHub's tables give a meaning to.
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&])")
+
+
+def render(table: Table, *, everything: bool = True) -> str:
+    """One GitHub-flavoured table for the steps and one for the matrices."""
+    parts = [_grid(grid) for grid in grids(table, everything=everything)]
+    line = skipped_line(table)
+    if line:
+        parts.append(escape(line) + "\n")
+    return "\n".join(parts)
+
+
+def escape(text: str) -> str:
+    """Text that reads as itself."""
+    return SPECIAL.sub(r"\\\1", text)
+
+
+def _grid(grid: Grid) -> str:
+    rule = ["---" if i < grid.labels else "---:" for i in range(len(grid.headings))]
+    lines = [_line([escape(heading) for heading in grid.headings]), _line(rule)]
+    lines += [
+        _line([escape(cell) if i < grid.labels else cell for i, cell in enumerate(row)])
+        for row in grid.rows
+    ]
+    return f"**{escape(grid.title)}**\n\n" + "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

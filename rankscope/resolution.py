@@ -1,12 +1,14 @@
 """What a spectrum can tell and what it cannot: the basis of every reading's `exact`.
 
-A value below `resolution * sigma_1` may be anything between 0 and that. A metric is exact when
-no such freedom changes it: an integer not at all, a real number by at most `READING_RTOL`.
+A singular value may be off by its `uncertainty`: a value below `resolution * sigma_1` may be
+anything between 0 and that. A reading is exact when no such freedom changes it: an integer not
+at all, a real number by at most `READING_RTOL` of itself.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankscope.records import Reading, Spectrum
 
@@ -22,9 +24,32 @@ def unresolved(spectrum: Spectrum) -> int:
     return max(0, len(sigma) - spectrum.zeros - resolved)
 
 
-def count_above(sigma: np.ndarray, threshold: float) -> int:
+def count_above(sigma: NDArray[np.float64], threshold: float) -> int:
     """How many values of a descending array are strictly above a threshold."""
     return len(sigma) - int(sigma[::-1].searchsorted(threshold, side="right"))
+
+
+def uncertainties(spectrum: Spectrum) -> NDArray[np.float64]:
+    """How far each singular value may be off, over sigma_1, shape as sigma; see `uncertainty`."""
+    floor = spectrum.resolution
+    k = len(spectrum.sigma)
+    if spectrum.route == "gram":
+        relative = spectrum.sigma / spectrum.sigma[0]
+        bounds: NDArray[np.float64] = floor * floor / (2.0 * np.maximum(relative, floor / 2.0))
+    else:
+        bounds = np.full(k, floor)
+    if spectrum.zeros:
+        bounds[k - spectrum.zeros :] = 0.0
+    return bounds
+
+
+def power_error(spectrum: Spectrum, p: float) -> float:
+    """How far sum (sigma / sigma_1)^p may be off, to first order."""
+    errors = uncertainties(spectrum)
+    relative = spectrum.sigma / spectrum.sigma[0]
+    resolved = relative > errors
+    near = p * relative[resolved] ** (p - 1.0) * errors[resolved]
+    return float(near.sum() + (errors[~resolved] ** p).sum())
 
 
 def uncertainty(spectrum: Spectrum, value: float) -> float:

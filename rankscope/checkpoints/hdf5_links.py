@@ -16,9 +16,8 @@ from rankscope.records import Skipped
 # Ours: Keras nests a group per layer and block, some ten deep.
 MAX_DEPTH = 100
 
-# A soft link to a soft link to ...: as many as Linux follows for a path (path_resolution(7)).
-MAX_SOFT_LINKS = 40
-MAX_TARGET = 4096  # bytes: PATH_MAX there
+# Bytes of a soft link's target: PATH_MAX of Linux.
+MAX_TARGET = 4096
 
 
 @dataclass(slots=True)
@@ -56,16 +55,24 @@ def walk(path: Path, root: Any) -> Contents:
     contents = Contents()
     contents.objects[h5o.get_info(root).addr] = ""
     _group(path, root, "", 0, contents)
-    known = set(contents.objects.values())
+    _resolve(root, contents)
+    return contents
+
+
+def _resolve(root: Any, contents: Contents) -> None:
+    """Name the targets of soft links; only where the file has no link that leads out of it."""
+    from h5py import h5o
+
     for link, target in contents.soft.items():
-        found = _resolved(target, contents.soft)
-        if found in known:
-            contents.skipped.append(Skipped(link, f"a soft link to {found or '/'}"))
-        else:
+        try:
+            address = h5o.get_info(h5o.open(root, f"/{target}".encode())).addr
+        except (KeyError, OSError, RuntimeError, ValueError):  # nothing there, or a cycle
             contents.missing.append(
                 Skipped(link, f"a soft link to {target}, which is not in the file")
             )
-    return contents
+        else:
+            found = contents.objects[address]
+            contents.skipped.append(Skipped(link, f"a soft link to {found or '/'}"))
 
 
 def _group(path: Path, group: Any, prefix: str, depth: int, contents: Contents) -> None:
@@ -118,15 +125,3 @@ def _absolute(prefix: str, target: str) -> str:
     """What a link in the group `prefix` means, without leading slash; HDF5 has no `..`."""
     whole = target if target.startswith("/") else f"{prefix}{target}"
     return "/".join(part for part in whole.split("/") if part not in ("", "."))
-
-
-def _resolved(target: str, soft: dict[str, str]) -> str:
-    """A path with the soft links on its way replaced, as far as that goes."""
-    for _ in range(MAX_SOFT_LINKS):
-        parts = target.split("/")
-        heads = ("/".join(parts[: i + 1]) for i in range(len(parts)))
-        link = next((head for head in heads if head in soft), None)
-        if link is None:
-            break
-        target = (soft[link] + target[len(link) :]).removeprefix("/")
-    return target

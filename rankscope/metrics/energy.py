@@ -8,7 +8,7 @@ import numpy as np
 
 from rankscope.errors import UsageError
 from rankscope.records import Reading, Spectrum
-from rankscope.resolution import READING_RTOL, count_above, unresolved
+from rankscope.resolution import READING_RTOL, count_above, uncertainties
 
 DEFAULT_SHARE = 0.99  # ours: a convention of low-rank compression, taken from none of the papers
 
@@ -61,5 +61,6 @@ def distance_to_rank(spectrum: Spectrum, r: int) -> Reading:
     if largest == 0 or len(tail) == 0:
         return Reading(0.0)
     relative = math.sqrt(float(np.square(tail / largest).sum()))
-    below = math.sqrt(unresolved(spectrum)) * spectrum.resolution
-    return Reading(largest * relative, exact=below <= READING_RTOL * relative)
+    errors = uncertainties(spectrum)[int(r) :]
+    error = math.sqrt(float(np.square(errors).sum()))
+    return Reading(largest * relative, exact=error <= READING_RTOL * relative)

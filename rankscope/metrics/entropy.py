@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from rankscope.records import Reading, Spectrum
-from rankscope.resolution import READING_RTOL, unresolved
+from rankscope.resolution import READING_RTOL, uncertainties
+
+TINY = 1e-300  # a share whose logarithm is finite and whose entropy is nothing
 
 
 def effective_rank(spectrum: Spectrum) -> Reading:
@@ -23,10 +25,15 @@ def effective_rank(spectrum: Spectrum) -> Reading:
     sigma = spectrum.sigma
     if sigma[0] == 0:
         return Reading(None, "undefined for a zero matrix")
-    relative = sigma[sigma > 0] / float(sigma[0])
-    share = relative / relative.sum()
-    entropy = -float((share * np.log(share)).sum())
-    # A value of share q adds q ln(1/q) and takes q off the others; both grow with q below 1/e.
-    below = min(spectrum.resolution * float(share[0]), 1.0 / math.e)
-    change = unresolved(spectrum) * below * (1.0 - math.log(below))
+    alive = sigma[: np.count_nonzero(sigma)]
+    share = alive / alive.sum()
+    logarithms = np.log(share)
+    entropy = -float((share * logarithms).sum())
+    # dH/dp_i = -(ln p_i + H), and what is below the resolution has at most that share.
+    errors = uncertainties(spectrum) * float(share[0])
+    slopes = np.abs(np.log(np.maximum(share, errors[: len(share)])) + entropy)
+    hidden = errors[len(share) :]
+    change = float((slopes * errors[: len(share)]).sum())
+    if hidden.any():
+        change += float((hidden * (1.0 - np.log(np.maximum(hidden, TINY)))).sum())
     return Reading(math.exp(entropy), exact=change <= READING_RTOL)

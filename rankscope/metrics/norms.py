@@ -9,7 +9,7 @@ import numpy as np
 
 from rankscope.errors import UsageError
 from rankscope.records import Reading, Spectrum
-from rankscope.resolution import READING_RTOL, unresolved
+from rankscope.resolution import READING_RTOL, power_error, uncertainties
 
 
 def spectral_norm(spectrum: Spectrum) -> Reading:
@@ -40,8 +40,10 @@ def nuclear_norm(spectrum: Spectrum) -> Reading:
     7.0
     """
     total = float(spectrum.sigma.sum())
-    below = unresolved(spectrum) * spectrum.resolution * float(spectrum.sigma[0])
-    return Reading(total, exact=below <= READING_RTOL * total)
+    if total == 0:
+        return Reading(0.0)
+    error = float(uncertainties(spectrum).sum()) * float(spectrum.sigma[0])
+    return Reading(total, exact=error <= READING_RTOL * total)
 
 
 def schatten_norm(spectrum: Spectrum, p: float) -> Reading:
@@ -58,9 +60,10 @@ def schatten_norm(spectrum: Spectrum, p: float) -> Reading:
     if largest == 0:
         return Reading(0.0)
     # Relative to sigma_1, so that powers neither over- nor underflow.
-    powers = float(((spectrum.sigma / largest) ** p).sum())
-    # d(S^(1/p)) / S^(1/p) = dS / (p S), and what is unresolved adds at most resolution^p each.
-    below = unresolved(spectrum) * spectrum.resolution**p
+    relative = spectrum.sigma / largest
+    powers = float((relative**p).sum())
+    # d(S^(1/p)) / S^(1/p) = dS / (p S).
+    exact = power_error(spectrum, p) <= READING_RTOL * p * powers
     with np.errstate(over="ignore"):
         value = largest * float(np.float64(powers) ** (1.0 / p))
-    return Reading(value, exact=below <= READING_RTOL * p * powers)
+    return Reading(value, exact=exact)

@@ -10,7 +10,7 @@ import math
 
 from rankscope.errors import UsageError
 from rankscope.records import Reading, Spectrum
-from rankscope.resolution import READING_RTOL, unresolved
+from rankscope.resolution import READING_RTOL, power_error, uncertainties
 
 ZERO_MATRIX = "undefined for a zero matrix"
 
@@ -28,8 +28,8 @@ def nuclear_ratio(spectrum: Spectrum) -> Reading:
         return Reading(None, ZERO_MATRIX)
     relative = spectrum.sigma / spectrum.frobenius_norm
     total = float(relative.sum())
-    below = unresolved(spectrum) * spectrum.resolution * float(relative[0])
-    return Reading(total, exact=below <= READING_RTOL * total)
+    error = float(uncertainties(spectrum).sum()) * float(relative[0])
+    return Reading(total, exact=error <= READING_RTOL * total)
 
 
 def schatten_ratio(spectrum: Spectrum, p: float, q: float) -> Reading:
@@ -52,6 +52,5 @@ def schatten_ratio(spectrum: Spectrum, p: float, q: float) -> Reading:
         total = float((relative**power).sum())
         # The logarithm of the p-norm is ln(total) / p; in it even p = 1/100 does not overflow.
         logarithm += sign * math.log(total) / power
-        below = unresolved(spectrum) * spectrum.resolution**power
-        exact = exact and below <= READING_RTOL * power * total
+        exact = exact and power_error(spectrum, power) <= READING_RTOL * power * total
     return Reading(math.exp(logarithm), exact=exact)

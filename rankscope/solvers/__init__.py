@@ -12,7 +12,7 @@ import numpy as np
 
 from rankscope.records import Matrix, Measurement, Route, Spectrum, Unmeasured
 from rankscope.solvers.direct import direct_spectrum
-from rankscope.solvers.entries import NonFinite
+from rankscope.solvers.entries import NonFinite, NormOverflow
 from rankscope.solvers.gram import gram_spectrum
 
 ROUTES: Mapping[Route, Callable[[Matrix], Spectrum]] = MappingProxyType(
@@ -42,6 +42,8 @@ def solve(matrix: Matrix, route: Route) -> Measurement:
             spectrum = ROUTES[attempt](matrix)
         except NonFinite:
             return Unmeasured("nonfinite", "holds NaN or infinity")
+        except NormOverflow:
+            return Unmeasured("failed", "its norm is beyond the range of float64")
         except np.linalg.LinAlgError as error:
             reason = f"{attempt}: {error}"
             continue
@@ -58,6 +60,8 @@ def norm_mismatch(spectrum: Spectrum) -> str:
         return "" if not spectrum.sigma.any() else "zero entries with a singular value"
     found = float(np.square(spectrum.sigma / norm).sum())
     tolerance = NORM_CHECK_FACTOR * sum(spectrum.shape) * 2.0**-53
+    # Values that are subnormal are themselves multiples of 2^-1074.
+    tolerance += 2.0 * len(spectrum.sigma) * (2.0**-1074 / norm)
     if abs(found - 1.0) <= tolerance:
         return ""
     return (

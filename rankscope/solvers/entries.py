@@ -7,6 +7,7 @@ pieces, so that memory is a block and what the route keeps, never the matrix.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ Block = NDArray[np.float64]
 
 class NonFinite(ValueError):
     """The matrix holds NaN or infinity; it has no spectrum."""
+
+
+class NormOverflow(ValueError):
+    """The entries are finite, and their norm is beyond float64."""
 
 
 def small_side(matrix: Matrix) -> int:
@@ -108,6 +113,8 @@ class EntryNorms:
         row_max, column_max = float(self.small.max()), self.long_max
         if matrix.shape[0] > matrix.shape[1]:
             row_max, column_max = column_max, row_max
+        if math.sqrt(self.total) > scale * sys.float_info.max:
+            raise NormOverflow
         return Spectrum(
             sigma=sigma / scale,
             shape=matrix.shape,

@@ -26,7 +26,7 @@ def renderable(overview: Overview, width: int, *, everything: bool) -> Renderabl
                 "-" if row["step"] is None else str(row["step"]),
                 printable(row["name"]),
                 "x".join(map(str, row["shape"])),
-                SHORT_TYPES.get(row["dtype"], row["dtype"]),
+                str(SHORT_TYPES.get(row["dtype"], row["dtype"])),
                 row["kind"],
                 f"{row['flops'] / 1e9:.3g}",
             )

@@ -1,0 +1,49 @@
+# `make demo`: from nothing to the table of rank per epoch. `make test`: every check.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A small CPU build; what pip would choose by itself brings gigabytes of CUDA.
+TORCH ?= torch==2.13.0
+RUN ?= runs/digits
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types slow bench clean
+
+demo: $(VENV)/.train
+	rm -rf $(RUN)
+	$(BIN)/python -m trainers digits --out $(RUN)
+	$(BIN)/rankscope analyze $(RUN) --eps 0.01
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: with it in place, nothing that follows looks for another.
+$(VENV)/.train: pyproject.toml | $(VENV)/bin/python
+	$(PIP) '$(TORCH)'
+	$(PIP) -e '.[train]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.train
+	$(PIP) -e '.[train,pandas,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

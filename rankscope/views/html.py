@@ -5,15 +5,13 @@ from __future__ import annotations
 from html import escape
 
 from rankscope.table import Table
-from rankscope.views.layout import Grid, grids, skipped_line
+from rankscope.views.layout import Grid, grids, remarks
 
 
 def render(table: Table, *, everything: bool = False) -> str:
     """Tables without a style of their own, so that the notebook's theme applies."""
     parts = [_grid(grid) for grid in grids(table, everything=everything)]
-    line = skipped_line(table)
-    if line:
-        parts.append(f"<p>{escape(line)}</p>")
+    parts += [f"<p>{escape(line)}</p>" for line in remarks(table, everything=everything)]
     return "\n".join(parts)
 
 

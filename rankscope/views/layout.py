@@ -17,6 +17,9 @@ from rankscope.text import printable
 # More rows than this are summed up: a terminal shows some 50 lines.
 MANY_MATRICES = 48
 MANY_STEPS = 48
+MANY_LACKING = 10
+
+LACK = "incomplete: "  # how a remark about something missing begins
 
 SHORT_TYPES = {
     "float64": "fp64",
@@ -186,21 +189,30 @@ def spaced(rows: Sequence[Row], count: int) -> list[Row]:
     return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
 
 
-def skipped_line(table: Table) -> str:
-    """What was not measured and why, in one line."""
+def remarks(table: Table, *, everything: bool) -> list[str]:
+    """Lines about what is not in the tables: left out on purpose, then what is lacking."""
     reasons: dict[str, set[str]] = {}
     for row in table.skipped:
-        reasons.setdefault(row["reason"], set()).add(row["name"])
-    parts = []
-    for reason, names in reasons.items():
-        what = f"{len(names)} {reason}{'s' if len(names) > 1 else ''}" if reason in PLAIN else None
-        first = printable(min(names))
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        parts.append(what or f"{first}{more} ({printable(reason)})")
-    return f"not measured: {'; '.join(parts)}" if parts else ""
+        if not row["missing"]:
+            reasons.setdefault(row["reason"], set()).add(row["name"])
+    parts = [_left_out(reason, names) for reason, names in reasons.items()]
+    lines = [f"not measured: {'; '.join(parts)}"] if parts else []
+    lacking = [row for row in table.skipped if row["missing"]]
+    shown = lacking if everything else lacking[:MANY_LACKING]
+    lines += [f"{LACK}{printable(row['name'])}: {printable(row['reason'])}" for row in shown]
+    if len(shown) < len(lacking):
+        lines.append(f"{LACK}{len(lacking) - len(shown)} more (--all shows every one)")
+    return lines
 
 
-PLAIN = ("vector", "scalar")
+def _left_out(reason: str, names: set[str]) -> str:
+    if reason in PLAIN:
+        return f"{len(names)} {reason}{'s' if len(names) > 1 else ''}"
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{printable(min(names))}{more} ({printable(reason)})"
+
+
+PLAIN = ("vector", "scalar")  # reasons that need no name
 
 
 def _step(row: Row) -> str:

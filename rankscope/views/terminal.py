@@ -8,8 +8,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from rankscope.table import Table
-from rankscope.text import printable, shortened
-from rankscope.views.layout import Grid, grids, skipped_line
+from rankscope.text import shortened
+from rankscope.views.layout import LACK, Grid, grids, remarks
 
 MIN_NAME = 26  # characters of a matrix's name that must stay, before columns are left out
 
@@ -21,13 +21,8 @@ def renderable(table: Table, width: int, *, everything: bool = False) -> Rendera
     parts: list[RenderableType] = []
     for grid in grids(table, everything=everything):
         parts += grid_lines(grid, width)
-    line = skipped_line(table)
-    if line:
-        parts.append(Text(line, style="dim"))
-    for row in table.skipped:
-        if row["missing"]:
-            text = f"incomplete: {printable(row['name'])}: {printable(row['reason'])}"
-            parts.append(Text(text, style="bold yellow"))
+    for remark in remarks(table, everything=everything):
+        parts.append(Text(remark, style="bold yellow" if remark.startswith(LACK) else "dim"))
     return Group(*parts)
 
 

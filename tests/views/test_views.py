@@ -1,0 +1,216 @@
+"""What every view must do, and what hostile text becomes in each."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import io
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rankscope.table import Table
+from rankscope.text import INVISIBLE
+from rankscope.views import VIEWS, View, document, layout, markdown, terminal, view_for
+from rankscope.views import csv as csv_view
+from rankscope.views import html as html_view
+
+HOSTILE = {
+    "ansi": "w\x1b[31mred\x1b[0m",
+    "osc link": "w\x1b]8;;http://evil\x07click\x1b]8;;\x07",
+    "bidi": "w\u202egnp.exe",
+    "newline": "w\nforged line",
+    "carriage return": "w\rforged",
+    "rich markup": "w[/red][bold]x",
+    "script": "<script>alert(1)</script>",
+    "formula": "=cmd|' /C calc'!A0",
+    "plus": "+1+1",
+    "at": "@SUM(1)",
+    "workflow": "::error::x",
+    "null": "w\x00x",
+    "table pipe": "a|b`c`**d**",
+    "quote": "a\"b'c",
+    "surrogate": "w\udc80",
+}
+
+
+def table(*names: str, steps: int = 1, **values: Any) -> Table:
+    """A table of made-up rows, one a name and step."""
+    columns = ("rank", "effective_rank", "condition_number")
+    rows = [
+        {
+            "name": name,
+            "step": step if steps > 1 else None,
+            "shape": [4, 3],
+            "dtype": "float32",
+            "kind": "linear",
+            "status": "ok",
+            "rank": 3,
+            "effective_rank": 2.5,
+            "condition_number": None,
+            **values,
+            "route": "gram",
+            "notes": {"condition_number": "infinite: a row or column is zero"},
+            "source": names[0],
+        }
+        for step in range(steps)
+        for name in names
+    ]
+    summary = [
+        {"source": names[0], "step": step, "matrices": len(names), "unmeasured": 0}
+        | dict.fromkeys(columns, 2.0)
+        for step in range(steps)
+    ]
+    skipped = [
+        {"name": name, "reason": name, "source": name, "snapshots": 1, "missing": True}
+        for name in names
+    ]
+    return Table(columns, tuple(rows), tuple(skipped), tuple(summary), {"columns": list(columns)})
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.suffix)
+@pytest.mark.parametrize("case", HOSTILE)
+def test_nothing_in_a_name_acts(view: View, case: str) -> None:
+    text = view.render(table(HOSTILE[case]))
+    text.encode("utf-8")
+    assert not acting(text)
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_nothing_in_a_name_acts_on_a_terminal(case: str) -> None:
+    console = Console(width=200, force_terminal=True, color_system="truecolor", record=True)
+    with console.capture() as capture:
+        console.print(terminal.renderable(table(HOSTILE[case]), 200))
+    # Rich's own styling is the only escape there may be.
+    assert not acting(re.sub(r"\x1b\[[0-9;]*m", "", capture.get()))
+    assert "31mred" not in capture.get() or "\\x1b[31mred" in capture.get()
+    plain = terminal.render(table(HOSTILE[case]), width=200)
+    assert plain.count("\n") == terminal.render(table("plain"), width=200).count("\n")
+
+
+def acting(text: str) -> list[str]:
+    """Characters that do something other than stand there, line ends aside."""
+    import unicodedata
+
+    return [c for c in text if c != "\n" and unicodedata.category(c) in INVISIBLE]
+
+
+@pytest.mark.parametrize("case", ["rich markup", "table pipe"])
+def test_markup_is_shown_as_itself(case: str) -> None:
+    assert HOSTILE[case] in terminal.render(table(HOSTILE[case]), width=200)
+
+
+def test_html_holds_no_tag_but_its_own() -> None:
+    class Tags(html.parser.HTMLParser):
+        seen: set[str] = set()  # noqa: RUF012 - one use
+
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            self.seen.add(tag)
+
+    parser = Tags()
+    for name in HOSTILE.values():
+        parser.feed(html_view.render(table(name)))
+    assert parser.seen == {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
+
+
+def test_csv_cells_are_no_formulas() -> None:
+    for name in HOSTILE.values():
+        for row in csv.reader(io.StringIO(csv_view.render(table(name)))):
+            assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row)
+
+
+def test_csv_is_rectangular_and_right() -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_view.render(table("a", "b,c")))))
+    assert [row["name"] for row in rows] == ["a", "b,c"]
+    assert (rows[0]["rows"], rows[0]["columns"], rows[0]["rank"]) == ("4", "3", "3")
+    assert rows[0]["condition_number"] == ""
+
+
+def test_markdown_rows_have_as_many_cells_as_the_head() -> None:
+    for name in HOSTILE.values():
+        lines = [line for line in markdown.render(table(name)).splitlines() if line[:1] == "|"]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_json_is_strict_and_round_trips() -> None:
+    made = table("a", "b", steps=3)
+    text = document.render(made)
+    parsed = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert Table.from_document(parsed) == made
+    with pytest.raises(ValueError, match="JSON"):
+        document.render(table("a", rank=math.inf))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
+@pytest.mark.parametrize("name", ["w", "encoder.layers.10.self_attention.query_key_value" * 2])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_no_line_is_wider_than_the_terminal(width: int, name: str, steps: int) -> None:
+    text = terminal.render(table(name, name + ".b", steps=steps), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text or len(name) > 26
+
+
+def test_two_layers_stay_apart_when_their_names_are_shortened() -> None:
+    names = [f"model.language_model.layers.{i}.self_attn.q_proj.weight" for i in range(12)]
+    text = terminal.render(table(*names), width=80)
+    shown = [line.split()[0] for line in text.splitlines() if line.startswith("model.langu…")]
+    assert len(set(shown)) == len(names)
+
+
+def test_many_matrices_are_summed_up_and_all_are_there_on_request() -> None:
+    names = [f"layers.{i}.{part}.weight" for i in range(60) for part in ("q", "k", "v")]
+    short = terminal.render(table(*names), width=100)
+    assert len(short.splitlines()) < 30
+    assert "170 more" in short
+    assert "layers.*.q.weight" in short
+    assert "60" in short
+    full = terminal.render(table(*names), width=100, everything=True)
+    assert all(name in full for name in names)
+
+
+def test_many_steps_are_spaced_evenly_with_the_first_and_the_last() -> None:
+    made = table("w", steps=500)
+    text = terminal.render(made, width=100)
+    assert len(text.splitlines()) < 75
+    steps = [int(m) for m in re.findall(r"^ *(\d+) ", text, re.MULTILINE)]
+    assert steps[0] == 0
+    assert steps[-1] == 499
+    assert "48 of 500" in text
+    assert len(terminal.render(made, width=100, everything=True).splitlines()) > 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (12, "12"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (123.456, "123.5"),
+        (12345.6, "12346"),
+        (1e-5, "1e-05"),
+        (1.23456e20, "1.2e+20"),
+        (0.1 + 0.2, "0.3"),
+    ],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert layout.number(value) == text
+    assert len(layout.number(value)) <= 7
+
+
+def test_infinite_and_inexact_are_told_apart() -> None:
+    row = {"notes": {"a": "infinite: x", "b": "not exact by the gram route"}, "a": None, "b": 3}
+    assert layout.cell(row, "a") == "inf"
+    assert layout.cell(row, "b") == "~3"
+
+
+def test_suffix_chooses_the_view(tmp_path: Any) -> None:
+    for view in VIEWS:
+        assert view_for(tmp_path / f"x{view.suffix.upper()}") is view
+    with pytest.raises(Exception, match=r"expected one of \.json"):
+        view_for(tmp_path / "x.xls")

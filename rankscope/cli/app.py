@@ -6,9 +6,11 @@ be measured, or the output not be written.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 
@@ -20,6 +22,28 @@ from rankscope.version import __version__
 
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
+Parameters = ParamSpec("Parameters")
+
+
+def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """A command whose errors end it with one line and the right code, before typer sees them."""
+
+    @functools.wraps(command)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except RankScopeError as error:
+            _fail(f"error: {printable(str(error))}", error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted; what was finished is kept", INTERRUPTED)
+        except BrokenPipeError:
+            # The reader has seen enough (`| head`). Python would complain once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+    return run
+
+
 app = typer.Typer(
     name="rankscope",
     no_args_is_help=True,
@@ -27,8 +51,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(no_args_is_help=True)(analyze)
-app.command(no_args_is_help=True)(inspect)
+for command in (analyze, inspect):
+    app.command(no_args_is_help=True)(guarded(command))
 
 
 def _version(wanted: bool) -> None:
@@ -51,18 +75,9 @@ def root(
 
 def main() -> None:
     """The console script."""
-    try:
-        app()
-    except RankScopeError as error:
-        _fail(f"error: {printable(str(error))}", error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader has seen enough (`| head`). Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    app()
 
 
-def _fail(text: str, code: int) -> None:
+def _fail(text: str, code: int) -> NoReturn:
     sys.stderr.write(text + "\n")
     sys.exit(code)

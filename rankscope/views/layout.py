@@ -195,7 +195,8 @@ def remarks(table: Table, *, everything: bool) -> list[str]:
     for row in table.skipped:
         if not row["missing"]:
             reasons.setdefault(row["reason"], set()).add(row["name"])
-    parts = [_left_out(reason, names) for reason, names in reasons.items()]
+    plain_first = sorted(reasons, key=lambda reason: reason not in PLAIN)
+    parts = [_left_out(reason, reasons[reason]) for reason in plain_first]
     lines = [f"not measured: {'; '.join(parts)}"] if parts else []
     lacking = [row for row in table.skipped if row["missing"]]
     shown = lacking if everything else lacking[:MANY_LACKING]

@@ -1,4 +1,4 @@
-"""Where work runs: in this process, or in worker processes of this machine.
+"""Where work runs: in this process or its threads, or in worker processes of this machine.
 
 An executor takes items in order and yields each with its result, as they come. A process that
 dies takes only its own item with it: whatever was in flight is tried once more, each alone.
@@ -6,22 +6,17 @@ dies takes only its own item with it: whatever was in flight is tried once more,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from rankscope.blas import THREAD_VARIABLES, blas_threads
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-# Every BLAS that NumPy is built with reads one of these when it is loaded.
-THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +37,49 @@ class Executor(Protocol):
         """Each item with its result, in the order of completion."""
 
 
+@dataclass(frozen=True, slots=True)
 class InlineExecutor:
-    """In this process, one after the other, with all BLAS threads."""
+    """In this process, one after the other.
+
+    Attributes:
+        threads: BLAS threads.
+    """
+
+    threads: int = 1
 
     def run(
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[Done[Item, Result]]:
         """Each item with its result, in the order given."""
-        for item in items:
-            yield Done(item, function(item))
+        with blas_threads(self.threads):
+            for item in items:
+                yield Done(item, function(item))
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadExecutor:
+    """In threads of this process, each with one BLAS thread: nothing to start, for little work.
+
+    NumPy lets go of the interpreter while BLAS, LAPACK and the kernel work.
+
+    Attributes:
+        workers: threads at a time.
+    """
+
+    workers: int
+
+    def run(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Done[Item, Result]]:
+        """Each item with its result, in the order of completion."""
+        pool = ThreadPoolExecutor(self.workers)
+        with blas_threads(1):
+            try:
+                flying = {pool.submit(function, item): item for item in items}
+                for future in as_completed(flying):
+                    yield Done(flying[future], future.result())
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +168,7 @@ def _ignore_interrupts() -> None:
 
 
 def available_cores() -> int:
-    """The cores that this process may use, by affinity and control group."""
-    from loky import cpu_count
-
-    return int(cpu_count())
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -14,7 +14,13 @@ from pathlib import Path
 from rankscope import plan
 from rankscope.checkpoints import is_isolated
 from rankscope.errors import UsageError
-from rankscope.executors import Executor, InlineExecutor, ProcessExecutor, available_cores
+from rankscope.executors import (
+    Executor,
+    InlineExecutor,
+    ProcessExecutor,
+    ThreadExecutor,
+    available_cores,
+)
 from rankscope.inventory import Entry, Inventory, take_inventory
 from rankscope.matrices import Selection
 from rankscope.question import Column
@@ -162,12 +168,12 @@ class _Run:
 
     def _executor(self, tasks: Sequence[Task], *, isolated: bool) -> Executor:
         cores = available_cores()
-        work = sum(map(_flops, tasks))
-        if not isolated and (self.how.workers == 1 or work < INLINE_FLOPS):
-            return InlineExecutor()
         workers = max(1, min(self.how.workers or cores, len(tasks)))
         # A matrix that is alone gets all the threads.
-        return ProcessExecutor(workers, threads=max(1, cores // workers))
+        threads = max(1, cores // workers)
+        if isolated or sum(map(_flops, tasks)) >= INLINE_FLOPS:
+            return ProcessExecutor(workers, threads)
+        return ThreadExecutor(workers) if workers > 1 else InlineExecutor(threads)
 
     def _save(self) -> None:
         """Write what is unsaved: all at once, so that the store is locked for a moment only."""

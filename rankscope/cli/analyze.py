@@ -60,8 +60,9 @@ def analyze(
 ) -> None:
     """Measure how many directions each weight matrix really uses.
 
-    PATH is a checkpoint (safetensors, PyTorch, HDF5, Keras, NumPy), a sharded or Hugging Face
-    model directory, or a directory of training snapshots, which becomes a series ordered by step.
+    PATH is a checkpoint (safetensors, PyTorch, HDF5, Keras, NumPy),
+    a sharded or Hugging Face model directory, or a directory of
+    training snapshots, which becomes a series ordered by step.
 
     Examples:
 

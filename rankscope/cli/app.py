@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 
+from rankscope.blas import start_with_one_thread
 from rankscope.cli.analyze import analyze
 from rankscope.cli.inspect import inspect
 from rankscope.errors import RankScopeError
@@ -48,7 +49,7 @@ app = typer.Typer(
     name="rankscope",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (analyze, inspect):
@@ -75,6 +76,7 @@ def root(
 
 def main() -> None:
     """The console script."""
+    start_with_one_thread()
     app()
 
 

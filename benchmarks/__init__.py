@@ -1,0 +1,1 @@
+"""Speeds and memory, side by side with the peers in the same run: `python -m benchmarks`."""

@@ -1,0 +1,157 @@
+"""`python -m benchmarks [llama] [minilm] [run] [start] [store]`: prints tables in Markdown.
+
+Ours and the peer's take turns within one run, so that whatever else the machine does falls on
+both; figures are medians, and the ratio is the figure to look at.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import models
+from benchmarks.processes import run
+from rankscope.checkpoints import open_checkpoint
+from rankscope.matrices import Selection, select
+from rankscope.plan import cost
+
+PYTHON = sys.executable
+RANKSCOPE = [PYTHON, "-m", "rankscope"]
+OLD = 1e9  # a time stamp old enough for the store to remember a file by
+
+
+def turns(
+    commands: dict[str, list[str]], env: dict[str, str], rounds: int, *, memory: bool = False
+) -> dict[str, tuple[float, int]]:
+    """Median seconds and the largest peak of each command, run in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    peaks: dict[str, int] = dict.fromkeys(commands, 0)
+    for _ in range(rounds):
+        for name, command in commands.items():
+            one = run(command, env, memory=memory)
+            seconds[name].append(one.seconds)
+            peaks[name] = max(peaks[name], one.peak_pss)
+    return {name: (statistics.median(seconds[name]), peaks[name]) for name in commands}
+
+
+def show(title: str, found: dict[str, tuple[float, int]]) -> None:
+    """A table; ratios are to the first row."""
+    print(f"\n### {title}\n\n| | seconds | to ours | peak PSS |\n|---|---:|---:|---:|")
+    first = next(iter(found.values()))[0]
+    for name, (seconds, peak) in found.items():
+        memory = f"{peak / 1e6:.0f} MB" if peak else "-"
+        print(f"| {name} | {seconds:.3f} | {seconds / first:.2f} | {memory} |")
+
+
+def dgemm_rate() -> float:
+    """Floating-point operations per second of NumPy's dgemm on all cores, best of five."""
+    n = 3072
+    a = np.random.default_rng(0).standard_normal((n, n))
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best
+
+
+def bench_llama(folder: Path) -> None:
+    """242 M parameters in bf16 against svdvals, and against the floating-point limit."""
+    path = folder / "llama.safetensors"
+    models.llama(path)
+    commands = {
+        "rankscope analyze": [*RANKSCOPE, "analyze", str(path), "--no-store"],
+        "torch.linalg.svdvals fp32": [PYTHON, "-m", "benchmarks.peers.svdvals", str(path)],
+    }
+    found = turns(commands, {}, 3, memory=True)
+    show("242 M parameters, bf16, four Llama layers of width 2048", found)
+    checkpoint = open_checkpoint(path)
+    work = cost(select(checkpoint.listing, Selection())[0]).flops
+    checkpoint.close()
+    rate = dgemm_rate()
+    limit = work / rate
+    ratio = found["rankscope analyze"][0] / limit
+    print(
+        f"\nfloating-point limit: {work / 1e9:.0f} GFLOP at {rate / 1e9:.0f} GFLOP/s "
+        f"= {limit:.2f} s; analyze takes {ratio:.2f} of it"
+    )
+
+
+def bench_minilm(folder: Path) -> None:
+    """23 M parameters in fp32 against numpy."""
+    path = folder / "minilm.safetensors"
+    models.minilm(path)
+    commands = {
+        "rankscope analyze": [*RANKSCOPE, "analyze", str(path), "--no-store"],
+        "numpy.linalg.svd fp32": [PYTHON, "-m", "benchmarks.peers.numpy_svd", str(path)],
+    }
+    found = turns(commands, {}, 7, memory=True)
+    show("23 M parameters, fp32, six layers of width 384", found)
+
+
+def bench_store(folder: Path) -> None:
+    """A second run from the store, with another eps."""
+    path = folder / "minilm-store.safetensors"
+    models.minilm(path)
+    os.utime(path, (OLD, OLD))
+    env = {"XDG_CACHE_HOME": str(folder / "cache")}
+    run([*RANKSCOPE, "analyze", str(path)], env)
+    command = {"from the store, eps 0.01": [*RANKSCOPE, "analyze", str(path), "--eps", "0.01"]}
+    show("The same model again", turns(command, env, 9))
+
+
+def bench_run(folder: Path) -> None:
+    """40 snapshots in one command, against one command a snapshot."""
+    series, double = folder / "series", folder / "double"
+    models.small_run(series, 40)
+    models.small_run(double, 80)
+    each = "; ".join(
+        f"{' '.join(RANKSCOPE)} analyze {file} --no-store" for file in sorted(series.iterdir())
+    )
+    commands = {
+        "40 snapshots, one command": [*RANKSCOPE, "analyze", str(series), "--no-store"],
+        "40 snapshots, a command each": ["sh", "-c", each],
+        "80 snapshots, one command": [*RANKSCOPE, "analyze", str(double), "--no-store"],
+    }
+    show("A run of small matrices", turns(commands, {}, 3))
+
+
+def bench_start(folder: Path) -> None:
+    """What starting costs."""
+    del folder
+    commands = {
+        "rankscope --help": [*RANKSCOPE, "--help"],
+        "python -c 'import typer'": [PYTHON, "-c", "import typer"],
+        "python -c pass": [PYTHON, "-c", "pass"],
+        "python -c 'import rankscope'": [PYTHON, "-c", "import rankscope"],
+    }
+    show("Start", turns(commands, {}, 15))
+
+
+BENCHMARKS: dict[str, Callable[[Path], None]] = {
+    "start": bench_start,
+    "minilm": bench_minilm,
+    "store": bench_store,
+    "run": bench_run,
+    "llama": bench_llama,
+}
+
+
+def main() -> None:
+    """Run the benchmarks named, or all."""
+    print(f"{platform.platform()}, {os.cpu_count()} cores, NumPy {np.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in sys.argv[1:] or BENCHMARKS:
+            BENCHMARKS[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()

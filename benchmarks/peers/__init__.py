@@ -1,0 +1,1 @@
+"""What people do without RankScope, each as a process of its own."""

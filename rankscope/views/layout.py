@@ -5,6 +5,7 @@ Shared by the views for people; machines get everything.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -162,14 +163,17 @@ def cell(row: Row, key: str) -> str:
 
 
 def number(value: Any) -> str:
-    """A number in at most seven characters, or a dash."""
+    """A number in at most seven characters, or a dash; equal magnitudes have equal decimals."""
     if value is None:
         return "-"
     if isinstance(value, int):
         return str(value)
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-    return f"{value:.2g}"
+    size = abs(value)
+    if size >= 1e5 or 0 < size < 1e-3:
+        return f"{value:.2g}"
+    # Four digits, but no more than four decimals.
+    decimals = 4 if size < 1 else max(0, 3 - math.floor(math.log10(size)))
+    return f"{value:.{decimals}f}"
 
 
 def heading(key: str) -> str:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
+from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected, UsageError
 from rankscope.files import atomic_write
 from rankscope.inventory import Entry, Inventory
-from rankscope.matrices import Selection, StoredMatrix, check_globs, names_in, select
+from rankscope.matrices import Selection, StoredMatrix, check_selection, select
 from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.question import Column, Question
@@ -35,6 +36,8 @@ from rankscope.worker import RouteChoice, Task, measure_open
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
+
+    from rankscope.records import Stored
 
 MEMORY = Path("memory")  # what stands for a path where there is none
 
@@ -74,7 +77,7 @@ class Analysis(Table):
 
 def analyze(
     *sources: Source,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     eps: float | Sequence[float] = DEFAULT_EPS,
     norm: Norm = "frobenius",
     selection: Selection | None = None,
@@ -102,8 +105,7 @@ def analyze(
     >>> result.matrices[0]["rank"]
     3
     """
-    levels = (eps,) if isinstance(eps, int | float) else tuple(eps)
-    question = Question(tuple(metrics), levels, norm)
+    question = Question(_names(metrics), _levels(eps), norm)
     columns = question.columns()
     selection = selection or Selection()
     how = how or How()
@@ -136,9 +138,7 @@ def spectrum(array: ArrayLike | Any, *, route: RouteChoice = "auto") -> Spectrum
     >>> rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]]).sigma
     array([4., 3.])
     """
-    matrix = as_numpy(array, "array")
-    if matrix.dtype.kind in "iub":
-        matrix = matrix.astype(np.float64)
+    matrix = _numbers(array)
     if matrix.ndim < 2:
         raise InputRejected("array", f"has {matrix.ndim} axes, expected at least 2")
     checkpoint = MemoryCheckpoint({"array": matrix})
@@ -152,10 +152,38 @@ def spectrum(array: ArrayLike | Any, *, route: RouteChoice = "auto") -> Spectrum
         and found.route == "gram"
         and unresolved(found)
     ):
-        found = solve(stored, "direct")
+        better = solve(stored, "direct")
+        found = better if isinstance(better, Spectrum) else found
     if not isinstance(found, Spectrum):
         raise InputRejected("array", found.reason)
     return found
+
+
+def _numbers(array: ArrayLike | Any) -> Stored:
+    """An array of a type that has a spectrum; integers as float64."""
+    try:
+        # as_numpy keeps the types that NumPy does not know; integers of torch it refuses.
+        whole = hasattr(array, "is_floating_point") and not array.is_floating_point()
+        matrix = np.asarray(array) if whole else as_numpy(array, "array")
+    except (TypeError, ValueError) as error:  # ragged; sparse; without numbers yet
+        raise InputRejected("array", f"is no array of numbers: {error}") from error
+    if matrix.dtype.kind in "iub":
+        matrix = matrix.astype(np.float64)
+    if matrix.dtype.name not in FLOATS:
+        raise InputRejected("array", f"{matrix.dtype.name}: not a floating-point type")
+    return matrix
+
+
+def _names(metrics: str | Sequence[str]) -> tuple[str, ...]:
+    return (metrics,) if isinstance(metrics, str) else tuple(metrics)
+
+
+def _levels(eps: float | Sequence[float]) -> tuple[float, ...]:
+    """Thresholds as plain floats, which any view can write."""
+    levels = np.atleast_1d(np.asarray(eps))
+    if levels.ndim > 1 or levels.dtype.kind not in "iuf":
+        raise UsageError(f"eps is {eps!r}, expected a number or several")
+    return tuple(float(level) for level in levels)
 
 
 def _measure_memory(
@@ -168,8 +196,7 @@ def _measure_memory(
         raise UsageError(f"{name} is no path, no mapping of names to arrays and has no state_dict")
     checkpoint = MemoryCheckpoint(state)
     listing = checkpoint.listing
-    check_globs(selection.include, names_in(listing), "--include")
-    check_globs(selection.exclude, names_in(listing), "--exclude")
+    check_selection(selection, [listing])
     specs, skipped = select(listing, selection)
     snapshot = Snapshot(MEMORY, None)
     entry = Entry(0, snapshot, listing, specs, skipped, remembered=False)

@@ -64,6 +64,8 @@ def why_not_measured(name: str) -> str | None:
         return f"{name}: quantised or an index, no scales"
     if name.startswith("complex"):
         return f"{name}: complex weights are not supported"
+    if name.startswith("float"):
+        return f"{name}: not supported, expected one of {', '.join(FLOATS)}"
     return f"{name}: not a floating-point type"
 
 

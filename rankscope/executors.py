@@ -7,9 +7,11 @@ dies takes only its own item with it: whatever was in flight is tried once more,
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -118,19 +120,18 @@ class ProcessExecutor:
         clean = False
         try:
             # Few in flight: when the pool breaks, each of them has to be tried again.
-            for item in _first(queue, 2 * self.workers):
-                flying[pool.submit(function, item)] = item
+            suspects += _submit(pool, function, _first(queue, 2 * self.workers), flying)
             while flying:
                 finished, _ = wait(flying, return_when="FIRST_COMPLETED")
                 for future in finished:
-                    result = future.result()
                     item = flying.pop(future)
-                    for new in _first(queue, 1):
-                        flying[pool.submit(function, new)] = new
-                    yield Done(item, result)
-            clean = True
-        except BrokenProcessPool:
-            suspects += flying.values()
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        suspects.append(item)
+                        continue
+                    if not suspects:
+                        suspects += _submit(pool, function, _first(queue, 1), flying)
+                    yield Done(item, future.result())
+            clean = not suspects
         finally:
             pool.shutdown(wait=True, kill_workers=not clean)
         return clean
@@ -140,7 +141,9 @@ class ProcessExecutor:
         pool = self._pool(1)
         clean = False
         try:
-            result = pool.submit(function, item).result()
+            with _interrupts_held():
+                future = pool.submit(function, item)
+            result = future.result()
             clean = True
         except BrokenProcessPool:
             return Done(item, None, lost=True)
@@ -155,15 +158,47 @@ class ProcessExecutor:
         return ProcessPoolExecutor(workers, initializer=_ignore_interrupts, env=threads)
 
 
+def _submit(
+    pool: Any,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    flying: dict[Future[Result], Item],
+) -> list[Item]:
+    """Put items in flight; returns those that the pool refused, having broken meanwhile."""
+    refused: list[Item] = []
+    with _interrupts_held():
+        for item in items:
+            try:
+                flying[pool.submit(function, item)] = item
+            except BrokenProcessPool:
+                refused.append(item)
+    return refused
+
+
 def _first(queue: Iterator[Item], count: int) -> Iterator[Item]:
     for _, item in zip(range(count), queue, strict=False):
         yield item
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole process group; the parent alone decides what it means."""
-    import signal
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while processes may be started: they inherit that, for good.
 
+    It reaches the whole process group, and the parent alone decides what it means. A worker that
+    ignores it only once it runs would print a traceback when it comes earlier.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore_interrupts() -> None:
+    """What `_interrupts_held` does, for systems that cannot inherit it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -52,21 +52,23 @@ class RandomAccessFile:
             self._fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
             raise InputRejected(path, f"cannot be opened: {error.strerror}") from error
+        except ValueError as error:  # a NUL, or text that is no file name
+            raise InputRejected(path, f"cannot be opened: {error}") from error
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
+            self.close()
             raise InputRejected(path, "not a regular file")
         self.size = status.st_size
 
     def read(self, offset: int, count: int) -> bytes | bytearray:
         """Exactly `count` bytes at `offset`; `InputRejected` if the file ends before."""
-        data = _pread(self._fd, count, offset)
+        data = self._some(offset, count)
         if len(data) == count:
             return data
         # One call returns at most about 2 GiB on Linux.
         whole = bytearray(data)
         while len(whole) < count:
-            more = _pread(self._fd, count - len(whole), offset + len(whole))
+            more = self._some(offset + len(whole), count - len(whole))
             if not more:
                 raise InputRejected(
                     self.path,
@@ -75,6 +77,12 @@ class RandomAccessFile:
                 )
             whole += more
         return whole
+
+    def _some(self, offset: int, count: int) -> bytes:
+        try:
+            return _pread(self._fd, count, offset)
+        except OSError as error:  # a bad disk, a network file system that went away
+            raise InputRejected(self.path, f"cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""

@@ -10,7 +10,7 @@ from rankscope.checkpoints import needs_isolation
 from rankscope.errors import InputRejected
 from rankscope.executors import InlineExecutor, ProcessExecutor
 from rankscope.files import Identity
-from rankscope.matrices import Selection, check_globs, names_in, select
+from rankscope.matrices import Selection, check_selection, select
 from rankscope.records import Listing, MatrixSpec, Skipped
 from rankscope.series import Series, Snapshot
 from rankscope.store import SpectrumStore
@@ -85,7 +85,7 @@ def take_inventory(
         inventory.entries.append(Entry(index, snapshot, listing, specs, skipped, remembered))
     if inventory.rejected and not inventory.entries:
         raise inventory.rejected[0][1]
-    _check_selection(inventory, selection)
+    check_selection(selection, [entry.listing for entry in inventory.entries])
     return inventory
 
 
@@ -104,10 +104,3 @@ def _list(
         for done in executor.run(list_checkpoint, group) if group else ():
             crash = InputRejected(done.item, "the library that reads this format crashed on it")
             yield done.item, crash if done.result is None else done.result
-
-
-def _check_selection(inventory: Inventory, selection: Selection) -> None:
-    if selection.include or selection.exclude:
-        names = [name for entry in inventory.entries for name in names_in(entry.listing)]
-        check_globs(selection.include, names, "--include")
-        check_globs(selection.exclude, names, "--exclude")

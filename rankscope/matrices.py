@@ -15,12 +15,13 @@ import difflib
 import fnmatch
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rankscope.dtypes import why_not_measured
 from rankscope.errors import UsageError
+from rankscope.quantised import tables
 from rankscope.records import Checkpoint, Kind, Listing, MatrixSpec, Skipped, TensorInfo
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b|(^|[._/])shared\.weight$", re.IGNORECASE)
 STACKED = re.compile(r"experts?(?=[._/\d]|$)", re.IGNORECASE)
 
-# How quantisers name the scales of `X.weight` (DeepSeek, compressed-tensors, ComfyUI).
-SCALE_SUFFIXES = ("_scale", "_scale_inv", "_scales")
+# The largest mixtures have a few hundred experts; a tensor of a hundred million 1x1 matrices, one
+# short line of a header, would otherwise fill the memory with names.
+MAX_STACK = 2**16
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which matrices are wanted, by glob over their names.
+
+    A name that holds brackets, `experts.w[3]`, matches itself too, though `[3]` is a glob.
 
     Attributes:
         include: at least one must match; empty means everything.
@@ -56,8 +60,12 @@ class Selection:
         return None
 
 
-def _any_match(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+def _any_match(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    return any(
+        name == pattern or fnmatch.fnmatchcase(name, pattern)
+        for name in names
+        for pattern in patterns
+    )
 
 
 def select(
@@ -65,18 +73,22 @@ def select(
 ) -> tuple[tuple[MatrixSpec, ...], tuple[Skipped, ...]]:
     """The matrices to measure, and everything else with the reason why not.
 
-    Every tensor of the listing is in one of the two, in the file's order.
+    Every matrix of every tensor of the listing is in one of the two, in the file's order.
     """
     names = {tensor.name for tensor in listing.tensors}
+    scales = tables(listing.tensors)
+    scaled = {weight: table for table, weight in scales.items()}
     specs: list[MatrixSpec] = []
     skipped = list(listing.skipped)
     for tensor in listing.tensors:
-        reason = _why_no_matrix(tensor, names)
+        reason = _why_no_matrix(tensor, scales, scaled)
         if reason is not None:
             skipped.append(Skipped(tensor.name, reason))
             continue
         for spec in fold(tensor):
             reason = selection.why_not(spec)
+            if spec.index and spec.name in names:
+                reason = "another tensor has this name"
             if reason is None:
                 specs.append(spec)
             else:
@@ -84,13 +96,25 @@ def select(
     return tuple(specs), tuple(skipped)
 
 
-def _why_no_matrix(tensor: TensorInfo, names: set[str]) -> str | None:
+def _why_no_matrix(
+    tensor: TensorInfo, scales: Mapping[str, str], scaled: Mapping[str, str]
+) -> str | None:
+    """The reason why a tensor is not measured.
+
+    Args:
+        tensor: any.
+        scales: from the name of a table of scales to that of its quantised tensor.
+        scaled: the reverse.
+    """
     if len(tensor.shape) < 2:
         return "scalar" if not tensor.shape else "vector"
+    if tensor.name in scales:
+        return f"scales of {scales[tensor.name]}, no weights"
+    if tensor.name in scaled:
+        return f"{tensor.dtype} to be scaled by {scaled[tensor.name]}: dequantise it first"
     reason = why_not_measured(tensor.dtype)
-    if reason is None and tensor.dtype.startswith("float8"):
-        scale = next((tensor.name + s for s in SCALE_SUFFIXES if tensor.name + s in names), None)
-        reason = f"{tensor.dtype} to be scaled by {scale}: dequantise it first" if scale else None
+    if reason is None and kind_of(tensor) == "stacked" and tensor.shape[0] > MAX_STACK:
+        reason = f"a stack of {tensor.shape[0]} matrices, expected at most {MAX_STACK}"
     return reason
 
 
@@ -109,7 +133,8 @@ def kind_of(tensor: TensorInfo) -> Kind:
     """What a tensor with at least two axes is, from its shape and name."""
     if len(tensor.shape) == 2:
         return "embedding" if EMBEDDING.search(tensor.name) else "linear"
-    three = len(tensor.shape) == 3 and not tensor.channels_last
+    # Without elements there is nothing to take apart, and a first axis of any length.
+    three = len(tensor.shape) == 3 and not tensor.channels_last and tensor.size > 0
     if three and (STACKED.search(tensor.name) or tensor.shape[0] < min(tensor.shape[1:])):
         return "stacked"
     return "convolution"
@@ -143,6 +168,8 @@ class StoredMatrix:
     def blocks(self, axis: Literal[0, 1], max_elements: int) -> Iterator[Stored]:
         """Consecutive blocks along `axis`, each whole along the other, in the stored type."""
         rows, columns = self.shape
+        if 0 in (rows, columns):
+            return  # the other may be 2^62
         length, across = (rows, columns) if axis == 0 else (columns, rows)
         step = max(1, max_elements // max(1, across))
         for start in range(0, length, step):
@@ -164,6 +191,19 @@ class StoredMatrix:
                 yield self.checkpoint.read(self.spec, slice(row, row + 1), part)
 
 
+def check_selection(selection: Selection, listings: Sequence[Listing]) -> None:
+    """Refuse a glob that matches nothing in any listing.
+
+    Raises:
+        UsageError: a glob to include that matches no matrix, or one to exclude no tensor at all.
+    """
+    if selection.include or selection.exclude:
+        matrices = dict.fromkeys(name for listing in listings for name in names_in(listing))
+        tensors = dict.fromkeys(tensor.name for one in listings for tensor in one.tensors)
+        check_globs(selection.include, matrices, "--include")
+        check_globs(selection.exclude, matrices | tensors, "--exclude")
+
+
 def check_globs(patterns: Sequence[str], names: Iterable[str], option: str) -> None:
     """Refuse a pattern that matches nothing: it is a typing error far more often than not.
 
@@ -172,7 +212,7 @@ def check_globs(patterns: Sequence[str], names: Iterable[str], option: str) -> N
     """
     known = list(dict.fromkeys(names))
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
+        if not _any_match(known, (pattern,)):
             near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.3)
             hint = f"; nearest: {', '.join(near)}" if near else ""
             raise UsageError(f"{option} {pattern!r} matches no matrix{hint}")

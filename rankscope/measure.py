@@ -6,6 +6,7 @@ more of them than fit into memory.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,15 +89,34 @@ def measure(
     """
     if how.workers is not None and how.workers < 1:
         raise UsageError(f"workers is {how.workers}, expected at least 1")
-    stores = [SpectrumStore(store_path(one, how.store), ROUTE_VERSION) for one in all_series]
-    if how.verify:
-        for store, one in zip(stores, all_series, strict=True):
-            store.forget([snapshot.path for snapshot in one.snapshots])
-    inventory = take_inventory(all_series, selection, stores)
-    for store in stores:
-        store.commit()
+    stores = _stores(all_series, how.store)
+    try:
+        if how.verify:
+            for store, one in zip(stores, all_series, strict=True):
+                store.forget([snapshot.path for snapshot in one.snapshots])
+                store.commit()  # at once: listing takes long, and others would wait
+        inventory = take_inventory(all_series, selection, stores)
+        for store in stores:
+            store.commit()
+    except BaseException:
+        for store in stores:
+            store.close()
+        raise
     run = _Run(how, tuple(columns), stores, inventory.entries)
     return inventory, run.measured()
+
+
+def _stores(all_series: Sequence[Series], store: bool | Path) -> list[SpectrumStore]:
+    """Each series' store. One object for each file: two would wait for each other's lock."""
+    opened: dict[str | None, SpectrumStore] = {}
+    stores: list[SpectrumStore] = []
+    for one in all_series:
+        path = store_path(one, store)
+        real = None if path is None else os.path.realpath(path)
+        if real not in opened:
+            opened[real] = SpectrumStore(path, ROUTE_VERSION)
+        stores.append(opened[real])
+    return stores
 
 
 @dataclass(slots=True)
@@ -140,7 +160,7 @@ class _Run:
 
         def recall(spec: MatrixSpec) -> Measurement | None:
             return answer(
-                self.how.route, self.columns, lambda route: sound(known[route].get(spec.name))
+                self.how.route, self.columns, lambda route: sound(known[route].get(spec.name), spec)
             )
 
         return recall
@@ -163,8 +183,10 @@ class _Run:
 
     def _task(self, index: int, specs: tuple[MatrixSpec, ...]) -> Task:
         entry = self.entries[index]
-        store = self.stores[entry.series].path
-        return Task(entry.snapshot.path, specs, self.how.route, self.columns, store, index)
+        store = self.stores[entry.series]
+        path = entry.snapshot.path
+        seen = store.seen(path)
+        return Task(path, specs, self.how.route, self.columns, store.path, index, seen)
 
     def _executor(self, tasks: Sequence[Task], *, isolated: bool) -> Executor:
         cores = available_cores()
@@ -181,7 +203,7 @@ class _Run:
             if outcome.key is not None:
                 store = self.stores[entry.series]
                 path = entry.snapshot.path
-                store.put(path, outcome.spec.name, outcome.key, outcome.computed)
+                store.put(path, outcome.spec.name, outcome.key, outcome.computed, outcome.seen)
         for store in self.stores:
             store.commit()
         self.unsaved.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from rankscope.errors import UsageError
 from rankscope.metrics import METRICS, Metric
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.records import Reading, Spectrum
+
+# Longer than any metric with its parameters, too short to nest deeply or to overflow a float.
+MAX_TEXT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +66,15 @@ class Question:
                 found[key] = Column(key, metric, parameters)
                 continue
             for eps in dict.fromkeys(self.eps):
-                key = f"{metric.name}@{eps:g}" if len(set(self.eps)) > 1 else metric.name
+                key = f"{metric.name}@{_short(eps)}" if len(set(self.eps)) > 1 else metric.name
                 found[key] = Column(key, metric, (("eps", eps), ("norm", self.norm)))
         columns = tuple(found.values())
         for column in columns:
             try:
                 column.read(_PROBE)
-            except TypeError as error:
+            except (TypeError, ValueError, ArithmeticError) as error:
                 raise UsageError(
-                    f"metric {column.key}: a parameter is of the wrong kind"
+                    f"metric {column.key}: a parameter is of the wrong kind or size"
                 ) from error
         return columns
 
@@ -82,10 +86,7 @@ def needs_direct(columns: Sequence[Column], spectrum: Spectrum) -> bool:
 
 def _parse(text: str) -> tuple[Metric, tuple[tuple[str, Any], ...]]:
     """`name`, `name(0.5)` or `name(p=0.5, q=0.7)`; values are numbers or bare words."""
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        node = ast.Constant(None)
+    node = _tree(text)
     call = node if isinstance(node, ast.Call) else None
     head = call.func if call else node
     metric = _named(head.id if isinstance(head, ast.Name) else text)
@@ -104,6 +105,19 @@ def _parse(text: str) -> tuple[Metric, tuple[tuple[str, Any], ...]]:
     return metric, tuple((name, _value(text, value)) for name, value in given)
 
 
+def _tree(text: str) -> ast.expr:
+    """The text as a Python expression; None's where it is none, or too long to be looked into."""
+    nothing = ast.Constant(None)
+    if len(text) > MAX_TEXT:
+        return nothing
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the parser's own, on how Python should be written
+        try:
+            return ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return nothing
+
+
 def _named(name: str) -> Metric:
     for metric in METRICS:
         if metric.name == name:
@@ -111,7 +125,8 @@ def _named(name: str) -> Metric:
     names = [metric.name for metric in METRICS]
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-    raise UsageError(f"metric {name!r} is not known; {hint}")
+    shown = name if len(name) <= MAX_TEXT else f"{name[:MAX_TEXT]}..."
+    raise UsageError(f"metric {shown!r} is not known; {hint}")
 
 
 def _value(text: str, node: ast.expr) -> float | int | str:
@@ -133,10 +148,16 @@ def _key(name: str, parameters: tuple[tuple[str, Any], ...]) -> str:
     if not parameters:
         return name
     inside = ",".join(
-        f"{key}={value}" if isinstance(value, str) else f"{key}={value:g}"
+        f"{key}={value}" if isinstance(value, str) else f"{key}={_short(value)}"
         for key, value in parameters
     )
     return f"{name}({inside})"
+
+
+def _short(number: float) -> str:
+    """A number as short as it can be without becoming another one."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(number)
 
 
 # Any spectrum will do to have a metric refuse its parameters before work begins.

@@ -113,7 +113,8 @@ class RunRecord:
         """What stands in run.json: weight decay in both conventions, each under its name."""
         content = {"schema": SCHEMA, **asdict(self)}
         if self.hyperparameters is not None:
-            content["hyperparameters"]["lambda"] = self.hyperparameters.lambda_
+            both = {"lambda": self.hyperparameters.lambda_, **content["hyperparameters"]}
+            content["hyperparameters"] = both
         return content
 
     @staticmethod

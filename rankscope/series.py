@@ -6,9 +6,10 @@ numbered checkpoints; docs/run-directory.md lists the layouts. Only names are lo
 
 from __future__ import annotations
 
-import re
+import os
+import stat
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,10 @@ from rankscope.checkpoints import READERS
 from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
 from rankscope.errors import InputRejected
 from rankscope.records import Skipped
+from rankscope.stepnames import family, is_unfinished, last_number, step_in
 
 RUN_RECORD = "run.json"
 SNAPSHOTS = "snapshots"
-
-# The words that trainers put before a number, the more telling first: Lightning writes
-# `epoch=3-step=100.ckpt`, the Hugging Face Trainer `checkpoint-500`, Pythia `step1000`,
-# DeepSpeed `global_step1000`.
-STEP_WORDS = ("step", "checkpoint", "ckpt", "iter", "iteration", "epoch")
-LAST_NUMBER = re.compile(r"(\d+)(?!.*\d)")
 
 SUFFIXES = tuple(suffix for reader in READERS for suffix in reader.suffixes)
 
@@ -66,93 +62,162 @@ def discover(path: Path | str) -> Series:
         InputRejected: nothing is there, or a directory holds nothing that looks like weights.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputRejected(path, "no such file or directory")
-    if not path.is_dir():
+    if not _is_directory(path):
         return Series(path, (Snapshot(path, step_in(path.name)),))
-    if (path / RUN_RECORD).exists() or (path / SNAPSHOTS).is_dir():
+    if _is_run(path):
         return _run(path)
-    numbered = [(child, step_in(child.name)) for child in _sorted(path) if child.is_dir()]
-    models = [(_model_in(child), step) for child, step in numbered if step is not None]
-    found = [Snapshot(model, step) for model, step in models if model is not None]
+    found, skipped = _numbered_models(path)
     top = find_model(path)
-    if found:
-        beside = (
-            (Skipped(top.name, "final weights beside checkpoints; give its path"),) if top else ()
-        )
-        return _ordered(path, found, beside)
-    if top:
-        return Series(path, (Snapshot(top, step_in(path.name)),))
-    return _files(path)
+    if top is None:
+        return _with_files(path, found, skipped) if found else _files(path, skipped)
+    found = found or _numbered_files(path, top)
+    if not found:
+        return Series(path, (Snapshot(top, step_in(path.name)),), tuple(skipped))
+    skipped.append(Skipped(top.name, "final weights beside checkpoints; give its path"))
+    return _ordered(path, found, skipped)
 
 
 def group_files(paths: Sequence[Path]) -> list[Series]:
-    """Several paths, as given on a command line: numbered files of one directory are a series."""
-    groups: dict[Path, list[Snapshot]] = defaultdict(list)
-    for path in paths:
-        step = step_in(path.name)
-        if path.is_file() and step is not None:
-            groups[path.parent].append(Snapshot(path, step))
+    """Several paths, as given on a command line, to series.
+
+    Numbered files or model directories that stand in one directory and are named alike are one
+    series. Files of a directory that nothing orders are a series each, so that they can be told
+    apart.
+    """
+    groups: dict[tuple[Path, str], list[Snapshot]] = defaultdict(list)
+    keys: dict[Path, tuple[Path, str]] = {}
+    for path in dict.fromkeys(paths):
+        snapshot = _single(path)
+        if snapshot is not None:
+            keys[path] = (path.parent, family(path.name))
+            groups[keys[path]].append(snapshot)
     found: list[Series] = []
-    for path in paths:
-        members = groups.get(path.parent, [])
-        if len(members) < 2 or not any(member.path == path for member in members):
-            found.append(discover(path))
-        elif members[0].path == path:
+    done: set[tuple[Path, str]] = set()
+    for path in dict.fromkeys(paths):
+        key = keys.get(path)
+        members = groups[key] if key else []
+        if key is None or len({member.step for member in members}) < max(2, len(members)):
+            found += _apart(discover(path))
+        elif key not in done:
+            done.add(key)
             found.append(_ordered(path.parent, members))
     return found
 
 
-def step_in(name: str) -> int | None:
-    """The step that a file or directory name states, by one of `STEP_WORDS` before a number.
+def _single(path: Path) -> Snapshot | None:
+    """The snapshot that a path is by itself, when its name states a step."""
+    step = step_in(path.name)
+    if step is None:
+        return None
+    if os.path.isdir(path):
+        model = None if _is_run(path) else _model_in(path)
+        return None if model is None else Snapshot(model, step)
+    return Snapshot(path, step) if os.path.isfile(path) else None
 
-    >>> step_in("epoch=3-step=100.ckpt"), step_in("checkpoint-500"), step_in("resnet18.pt")
-    (100, 500, None)
-    """
-    for word in STEP_WORDS:
-        match = re.search(rf"{word}s?[-_=.]?(\d+)", name, re.IGNORECASE)
-        if match:
-            return int(match.group(1))
-    return None
+
+def _apart(series: Series) -> Iterator[Series]:
+    """The series itself, or one for each of its snapshots when no step tells them apart."""
+    if len(series.snapshots) < 2 or any(one.step is not None for one in series.snapshots):
+        yield series
+        return
+    for number, snapshot in enumerate(series.snapshots):
+        skipped = series.skipped if number == 0 else ()
+        yield Series(snapshot.path, (snapshot,), skipped, series.run)
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a path that must be there is a directory."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError as error:
+        raise InputRejected(path, "no such file or directory") from error
+    except OSError as error:  # no permission, a name too long
+        raise InputRejected(path, f"cannot be opened: {error.strerror}") from error
+    except ValueError as error:  # a NUL
+        raise InputRejected(path, f"cannot be opened: {error}") from error
+
+
+def _is_run(path: Path) -> bool:
+    return os.path.exists(path / RUN_RECORD) or os.path.isdir(path / SNAPSHOTS)
 
 
 def _run(path: Path) -> Series:
     """A run directory of ours: every committed snapshot, nothing else."""
     folder = path / SNAPSHOTS
-    files = [child for child in _sorted(folder) if child.is_file()] if folder.is_dir() else []
-    found = [Snapshot(child, step_in(child.name)) for child in files if _is_weights(child)]
-    if not found:
-        raise InputRejected(path, f"a run directory without a snapshot in {SNAPSHOTS}/ yet")
-    run = path if (path / RUN_RECORD).exists() else None
-    return _ordered(path, found, run=run)
+    children = _sorted(folder) if folder.is_dir() else []
+    files = [child for child in children if child.is_file() and _is_weights(child)]
+    run = path if os.path.exists(path / RUN_RECORD) else None
+    if files:
+        return _ordered(path, [Snapshot(file, step_in(file.name)) for file in files], run=run)
+    inside = [child.name for child in children if child.is_dir()]
+    if inside and run is None:  # Hugging Face's cache of a repository
+        raise InputRejected(
+            path, f"holds revisions of a model, expected one of them: {SNAPSHOTS}/{inside[0]}"
+        )
+    raise InputRejected(path, f"a run directory without a snapshot in {SNAPSHOTS}/ yet")
 
 
-def _files(path: Path) -> Series:
+def _numbered_models(path: Path) -> tuple[list[Snapshot], list[Skipped]]:
+    """The models in the numbered directories of a directory, and those that hold none."""
+    found: list[Snapshot] = []
+    skipped: list[Skipped] = []
+    for child in _sorted(path):
+        step = step_in(child.name)
+        if step is None or not child.is_dir():
+            continue
+        model = _model_in(child)
+        if model is None:
+            skipped.append(Skipped(child.name, "holds no model, or several files of weights"))
+        else:
+            found.append(Snapshot(model, step))
+    return found, skipped
+
+
+def _numbered_files(path: Path, model: Path) -> list[Snapshot]:
+    """The series of files that stands beside a model."""
+    files = [Snapshot(file, step_in(file.name)) for file in _weights(path) if file != model]
+    numbered = [file for file in files if file.step is not None]
+    # One file with a number is a part of the model more often than a series.
+    return numbered if len(numbered) > 1 else []
+
+
+def _with_files(path: Path, found: Sequence[Snapshot], skipped: Sequence[Skipped]) -> Series:
+    """Numbered directories, the files beside them listed."""
+    beside = [
+        Skipped(file.name, "a file beside numbered directories; give its path")
+        for file in _weights(path)
+    ]
+    return _ordered(path, found, (*skipped, *beside))
+
+
+def _files(path: Path, skipped: Sequence[Skipped]) -> Series:
     """A directory of files: numbered by a word, numbered at the end, or just several."""
-    files = [child for child in _sorted(path) if child.is_file() and _is_weights(child)]
+    files = _weights(path)
     if not files:
         raise InputRejected(
             path, f"holds no weights, expected files ending in {', '.join(SUFFIXES)}"
         )
     if any(SHARD.search(file.name) for file in files):
         raise InputRejected(path, f"holds shards without an index, expected a *{INDEX_SUFFIX} too")
-    if len(files) == 1:
-        return Series(path, (Snapshot(files[0], step_in(files[0].name)),))
     found = [Snapshot(file, step_in(file.name)) for file in files]
     if all(snapshot.step is None for snapshot in found):
         found = _numbered_alike(files)
-    return _ordered(path, found)
+    return _ordered(path, found, skipped)
 
 
-def _numbered_alike(files: Iterable[Path]) -> list[Snapshot]:
-    """Files whose names differ in their last number only: `w10.npz`, `w20.npz`."""
+def _numbered_alike(files: Sequence[Path]) -> list[Snapshot]:
+    """Files whose names differ in their last number only: `w10.npz`, `w20.npz`.
+
+    With two such families, `a1 a2 b1 b2`, the numbers are no steps of one series.
+    """
     families: dict[str, list[Snapshot]] = defaultdict(list)
     for file in files:
-        match = LAST_NUMBER.search(file.stem)
-        if match:
-            family = LAST_NUMBER.sub("#", file.stem) + file.suffix
-            families[family].append(Snapshot(file, int(match.group(1))))
-    steps = {s.path: s for members in families.values() if len(members) > 1 for s in members}
+        found = last_number(file.stem)
+        if found is not None:
+            name, number = found
+            families[name + file.suffix].append(Snapshot(file, number))
+    series = [members for members in families.values() if len(members) > 1]
+    steps = {one.path: one for one in series[0]} if len(series) == 1 else {}
     return [steps.get(file, Snapshot(file, None)) for file in files]
 
 
@@ -167,30 +232,42 @@ def _ordered(
     left = list(skipped)
     for snapshot in found:
         if snapshot.step is None:
-            left.append(Skipped(snapshot.path.name, "no step in its name, unlike its neighbours"))
+            name = _relative(snapshot, path)
+            left.append(Skipped(name, "no step in its name, unlike its neighbours"))
         elif snapshot.step in kept:
-            first = kept[snapshot.step].path.name
-            left.append(Skipped(snapshot.path.name, f"the same step as {first}"))
+            first = _relative(kept[snapshot.step], path)
+            left.append(Skipped(_relative(snapshot, path), f"the same step as {first}"))
         else:
             kept[snapshot.step] = snapshot
     return Series(path, tuple(kept[step] for step in sorted(kept)), tuple(left), run)
+
+
+def _relative(snapshot: Snapshot, path: Path) -> str:
+    inside = snapshot.path.is_relative_to(path)
+    return str(snapshot.path.relative_to(path) if inside else snapshot.path)
 
 
 def _model_in(directory: Path) -> Path | None:
     """The model of a checkpoint directory: a Hugging Face one, or its only file of weights."""
     model = find_model(directory)
     if model is None:
-        files = [child for child in _sorted(directory) if child.is_file() and _is_weights(child)]
+        files = _weights(directory)
         model = files[0] if len(files) == 1 else None
     return model
 
 
+def _weights(directory: Path) -> list[Path]:
+    """The files of weights in a directory, by their names."""
+    return [child for child in _sorted(directory) if child.is_file() and _is_weights(child)]
+
+
 def _is_weights(path: Path) -> bool:
-    return path.name.endswith(SUFFIXES) and not path.name.startswith(".")
+    return path.name.endswith(SUFFIXES)
 
 
 def _sorted(directory: Path) -> list[Path]:
+    """What is in a directory and finished, by name."""
     try:
-        return sorted(directory.iterdir())
+        return sorted(child for child in directory.iterdir() if not is_unfinished(child.name))
     except OSError as error:
         raise InputRejected(directory, f"cannot be listed: {error.strerror}") from error

@@ -39,15 +39,16 @@ def write_hdf5(path: Path, arrays: Mapping[str, Stored]) -> None:
     import h5py
     import numpy as np
 
-    from rankscope.checkpoints.hdf5 import DTYPE_ATTRIBUTE
+    from rankscope.checkpoints.hdf5_types import DTYPE_ATTRIBUTE
 
-    # Into memory first: HDF5 that meets a full disk cannot close its file any more.
+    # Into memory first: when HDF5 finds the disk full on closing, it keeps the file open for good.
     image = io.BytesIO()
     with h5py.File(image, "w") as file:
         for name, array in arrays.items():
             if array.dtype.name.startswith(("bfloat16", "float8")):
                 bits = array.view(np.dtype(f"u{array.itemsize}"))
-                file.create_dataset(name, data=bits).attrs[DTYPE_ATTRIBUTE] = array.dtype.name
+                dataset = file.create_dataset(name, data=bits)
+                dataset.attrs[DTYPE_ATTRIBUTE] = np.bytes_(array.dtype.name)
             else:
                 file.create_dataset(name, data=array)
     with atomic_write(path) as handle:

@@ -247,9 +247,8 @@ def _difference(path: Path, written: dict[str, Any], wanted: dict[str, Any]) -> 
     if isinstance(was, dict) and isinstance(now, dict):
         part = next(part for part in was if was[part] != now[part])
         key, was, now = f"{key}.{part}", was[part], now[part]
-    what = (
-        "differs" if isinstance(was, list) else f"is {json.dumps(was)} there, {json.dumps(now)} now"
-    )
+    shown = f"is {json.dumps(was)} there, {json.dumps(now)} now"
+    what = "differs" if key == "matrices" else shown
     return f"{path}: another run: {key} {what}; choose another directory, or remove this one"
 
 

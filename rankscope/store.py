@@ -6,37 +6,34 @@ let two analyses share it. Everything in it can be computed again: it is safe to
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 from rankscope.files import Identity, identity
-from rankscope.records import Listing, Measurement, Route, Skipped, Spectrum, TensorInfo, Unmeasured
+from rankscope.records import Listing, Measurement, Route, Spectrum
 from rankscope.series import Series
+from rankscope.storefile import (
+    identity_text,
+    key_row,
+    listing_in,
+    listing_row,
+    measurement_in,
+    measurement_row,
+    name_in,
+    path_bytes,
+    prepare,
+    sealed,
+)
 
 FOLDER = "spectra"  # in a run directory
 FILE_NAME = "spectra.sqlite3"
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS spectra (
-    key BLOB, route TEXT, version INTEGER, status TEXT, reason TEXT,
-    sigma BLOB, rows INTEGER, columns INTEGER, dtype TEXT, frobenius REAL, max_row REAL,
-    max_column REAL, resolution REAL, computed_by TEXT, zeros INTEGER,
-    PRIMARY KEY (key, route, version)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, identity TEXT, listing TEXT);
-CREATE TABLE IF NOT EXISTS keys (
-    path TEXT, matrix TEXT, key BLOB, PRIMARY KEY (path, matrix)
-) WITHOUT ROWID;
-"""
 
 LOCK_SECONDS = 20.0  # how long to wait for another analysis's transaction; each lasts milliseconds
 
@@ -68,6 +65,8 @@ class SpectrumStore:
         self._version = version
         self._quiet = read_only
         self._db: sqlite3.Connection | None = None
+        # The identity under which this object has found or remembered a checkpoint.
+        self._seen: dict[bytes, tuple[Identity, ...]] = {}
         if path is None:
             return
         try:
@@ -77,7 +76,7 @@ class SpectrumStore:
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._db = sqlite3.connect(path, LOCK_SECONDS)
-                self._db.executescript(SCHEMA)
+                prepare(self._db)
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
 
@@ -85,29 +84,36 @@ class SpectrumStore:
         """What is known of the content `key` by this route."""
         query = "SELECT * FROM spectra WHERE key = ? AND route = ? AND version = ?"
         rows = self._query(query, (key, route, self._version))
-        return _measurement(rows[0][3:]) if rows else None
+        return measurement_in(rows[0]) if rows else None
 
     def find_all(self, path: Path, route: Route) -> dict[str, Measurement]:
-        """What is known of the matrices of a remembered file, by name."""
+        """What is known of the matrices of a file that is `seen`, by name."""
         query = (
-            "SELECT keys.matrix, spectra.* FROM keys JOIN spectra ON spectra.key = keys.key "
-            "WHERE keys.path = ? AND route = ? AND version = ?"
+            "SELECT keys.*, spectra.* FROM files JOIN keys ON keys.path = files.path "
+            "JOIN spectra ON spectra.key = keys.key "
+            "WHERE files.path = ? AND identity = ? AND route = ? AND version = ?"
         )
-        rows = self._query(query, (_absolute(path), route, self._version))
-        return {row[0]: _measurement(row[4:]) for row in rows}
+        values = (path_bytes(path), identity_text(self.seen(path)), route, self._version)
+        found: dict[str, Measurement] = {}
+        for row in self._query(query, values):
+            name, measurement = name_in(row[:4]), measurement_in(row[4:])
+            if name is not None and measurement is not None:
+                found[name] = measurement
+        return found
 
     def listing(self, path: Path) -> Listing | None:
         """What a checkpoint holds, when none of its files has changed since it was remembered."""
-        rows = self._query("SELECT identity, listing FROM files WHERE path = ?", (_absolute(path),))
-        if not rows:
+        name = path_bytes(path)
+        rows = self._query("SELECT * FROM files WHERE path = ?", (name,))
+        known = listing_in(rows[0]) if rows else None
+        if known is None or not unchanged(known[1]):
             return None
-        try:
-            unchanged = all(
-                identity(known[0]) == Identity(*known) for known in json.loads(rows[0][0])
-            )
-            return _listing(json.loads(rows[0][1])) if unchanged else None
-        except (OSError, ValueError, TypeError, KeyError):
-            return None  # a file is gone, or the row was written by another version
+        listing, self._seen[name] = known
+        return listing
+
+    def seen(self, path: Path) -> tuple[Identity, ...]:
+        """The identity of the files of a checkpoint that is remembered; () of any other."""
+        return self._seen.get(path_bytes(path), ())
 
     def remember(self, path: Path, listing: Listing, seen: Sequence[Identity]) -> None:
         """Remember a checkpoint's listing, its files being `seen` before they were read.
@@ -119,34 +125,48 @@ class SpectrumStore:
         now = time.time_ns()
         old = all(now - one.mtime_ns > RACY_SECONDS * 1e9 for one in seen)
         if seen and old and not listing.missing:
-            row = (_absolute(path), json.dumps(seen), json.dumps(asdict(listing)))
-            self._write("INSERT INTO files VALUES (?, ?, ?)", [row])
+            name = path_bytes(path)
+            row = listing_row(name, listing, seen)
+            self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", [sealed(row)])
+            self._seen[name] = tuple(seen)
 
     def forget(self, paths: Iterable[Path]) -> None:
         """Forget these files, so that they are read again; spectra stay, found by content."""
-        names = [(_absolute(path),) for path in paths]
+        names = [(path_bytes(path),) for path in paths]
         self._write("DELETE FROM keys WHERE path = ?", names)
         self._write("DELETE FROM files WHERE path = ?", names)
+        for (name,) in names:
+            self._seen.pop(name, None)
 
     def put(
-        self, path: Path, matrix: str, key: bytes, computed: Iterable[tuple[Route, Measurement]]
+        self,
+        path: Path,
+        matrix: str,
+        key: bytes,
+        computed: Iterable[tuple[Route, Measurement]],
+        seen: Sequence[Identity] = (),
     ) -> None:
         """Keep what a matrix of a checkpoint is, and what was computed for it.
 
         Only what follows from the content is kept: a lost worker or an unreadable file is not.
+        The memo of what is in a file is kept only for the file that it was read from: one `seen`
+        with this identity, before and after, that is remembered with the same.
         """
-        self._write(
-            f"INSERT OR REPLACE INTO spectra VALUES ({', '.join('?' * 15)})",  # noqa: S608
-            [
-                (key, route, self._version, *_columns(found))
-                for route, found in computed
-                if keeps(found)
-            ],
-        )
-        # The memo holds while the file is the one that was remembered.
-        name = _absolute(path)
-        query = "INSERT OR REPLACE INTO keys SELECT ?, ?, ? FROM files WHERE path = ?"
-        self._write(query, [(name, matrix, key, name)])
+        rows = [
+            sealed(measurement_row(key, route, self._version, found))
+            for route, found in computed
+            if keeps(found)
+        ]
+        places = ", ".join("?" * 16)
+        self._write(f"INSERT OR REPLACE INTO spectra VALUES ({places})", rows)  # noqa: S608
+        if seen:
+            name = path_bytes(path)
+            query = (
+                "INSERT OR REPLACE INTO keys SELECT ?, ?, ?, ? "
+                "FROM files WHERE path = ? AND identity = ?"
+            )
+            row = sealed(key_row(name, matrix, key))
+            self._write(query, [(*row, name, identity_text(seen))])
 
     def commit(self) -> None:
         """Make everything that was put last."""
@@ -182,7 +202,11 @@ class SpectrumStore:
     def _give_up(self, error: Exception) -> None:
         self.close()
         if not self._quiet:
-            text = f"{self.path}: {error}; going on without a store (it is safe to delete)"
+            # Not every file that `--store` may name by mistake is ours to throw away.
+            ours = self.path is not None and self.path.name == FILE_NAME
+            damaged = ours and type(error) is sqlite3.DatabaseError
+            advice = " (it is safe to delete)" if damaged else ""
+            text = f"{self.path}: {error}; going on without a store{advice}"
             warnings.warn(text, StoreWarning, stacklevel=4)
 
 
@@ -209,40 +233,9 @@ def keeps(measurement: Measurement) -> bool:
     return isinstance(measurement, Spectrum) or measurement.status in ("nonfinite", "empty")
 
 
-def _absolute(path: Path) -> str:
-    return str(path.absolute())
-
-
-def _columns(found: Measurement) -> tuple[object, ...]:
-    if isinstance(found, Unmeasured):
-        return (found.status, found.reason, *[None] * 10)
-    return (
-        "ok", "", found.sigma.astype("<f8").tobytes(), *found.shape, found.dtype,
-        found.frobenius_norm, found.max_row_norm, found.max_column_norm, found.resolution,
-        found.route, found.zeros,
-    )  # fmt: skip
-
-
-def _measurement(row: Sequence[Any]) -> Measurement:
-    import numpy as np
-
-    status, reason, sigma, rows, columns, dtype, *rest = row
-    if status != "ok":
-        return Unmeasured(status, reason)
-    frobenius, max_row, max_column, resolution, route, zeros = rest
-    values = np.frombuffer(sigma, "<f8")
-    return Spectrum(
-        values, (rows, columns), dtype, frobenius, max_row, max_column, resolution, route, zeros
-    )
-
-
-def _listing(value: Mapping[str, Any]) -> Listing:
-    tensors = tuple(
-        TensorInfo(item["name"], tuple(item["shape"]), item["dtype"], item["channels_last"])
-        for item in value["tensors"]
-    )
-    skipped, missing = (
-        tuple(Skipped(item["name"], item["reason"]) for item in value[key])
-        for key in ("skipped", "missing")
-    )
-    return Listing(value["path"], value["format"], tensors, skipped, missing, tuple(value["files"]))
+def unchanged(seen: Iterable[Identity]) -> bool:
+    """Whether files still are what they were."""
+    try:
+        return all(identity(one.path) == one for one in seen)
+    except (OSError, ValueError, TypeError):
+        return False  # one is gone, or is no path at all

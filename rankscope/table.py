@@ -71,13 +71,26 @@ class Table:
             provenance = dict(document["provenance"])
             return cls(
                 columns=tuple(provenance["columns"]),
-                matrices=tuple(document["matrices"]),
-                skipped=tuple(document["skipped"]),
-                summary=tuple(document["summary"]),
+                matrices=_rows(
+                    document, "matrices", ("name", "shape", "status", "notes", "source")
+                ),
+                skipped=_rows(document, "skipped", ("name", "reason", "source", "missing")),
+                summary=_rows(document, "summary", ("source", "step", "matrices")),
                 provenance=provenance,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputRejected(path, f"is not a whole analysis: {error!r}") from error
+
+
+def _rows(document: dict[str, Any], part: str, needed: Sequence[str]) -> tuple[Row, ...]:
+    """A part of a document as rows; raises `TypeError` or `KeyError` when it is not."""
+    rows = document[part]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise TypeError(f"{part} is no list of objects")
+    for row in rows:
+        for key in needed:
+            row[key]
+    return tuple(rows)
 
 
 # What a matrix may be without making the result incomplete: NaN weights and empty tensors are

@@ -36,7 +36,7 @@ def shortened(text: str, width: int) -> str:
     The end of a tensor's name tells the layer and what it is, the beginning which tower.
 
     >>> shortened("model.layers.10.mlp.down_proj.weight", 25)
-    'model.…mlp.down_proj.weight'
+    'model.…p.down_proj.weight'
     """
     if len(text) <= width:
         return text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,10 +23,11 @@ from rankscope.records import (
     Measurement,
     Route,
     Spectrum,
+    TensorInfo,
     Unmeasured,
 )
 from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
-from rankscope.store import SpectrumStore
+from rankscope.store import SpectrumStore, unchanged
 
 RouteChoice = Literal["auto", "gram", "direct"]
 
@@ -43,6 +45,7 @@ class Task:
         columns: what will be read off the spectra.
         store: a store file to look contents up in, or None.
         ticket: the caller's own number for where the results belong.
+        seen: the identity of the checkpoint's files, when they are remembered.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class Task:
     columns: tuple[Column, ...]
     store: Path | None = None
     ticket: int = 0
+    seen: tuple[Identity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,14 @@ class Outcome:
         measurement: its spectrum, or why it has none.
         key: its content's key; None when it could not be read.
         computed: what was decomposed for it, by the route asked: new for the store.
+        seen: the identity of the files that it was read from; () when that is not sure.
     """
 
     spec: MatrixSpec
     measurement: Measurement
     key: bytes | None = None
     computed: tuple[tuple[Route, Measurement], ...] = ()
+    seen: tuple[Identity, ...] = ()
 
 
 def list_checkpoint(path: Path) -> tuple[Listing, tuple[Identity, ...]] | InputRejected:
@@ -88,17 +94,41 @@ def list_checkpoint(path: Path) -> tuple[Listing, tuple[Identity, ...]] | InputR
 
 def measure_task(task: Task) -> list[Outcome]:
     """The spectra of a task's matrices, from the store where their content is known."""
+    same = unchanged(task.seen)
     try:
         checkpoint = open_checkpoint(task.path)
-    except InputRejected as error:
-        lost = Unmeasured("unreadable", error.reason)
-        return [Outcome(spec, lost) for spec in task.specs]
+    except (InputRejected, OSError) as error:
+        return [_unreadable(spec, _why(error)) for spec in task.specs]
     store = SpectrumStore(task.store, ROUTE_VERSION, read_only=True)
     try:
-        return list(measure_open(checkpoint, task, store))
+        tensors = {tensor.name: tensor for tensor in checkpoint.listing.tensors}
+        fitting = [spec for spec in task.specs if _fits(spec, tensors.get(spec.tensor))]
+        outcomes = list(measure_open(checkpoint, replace(task, specs=tuple(fitting)), store))
     finally:
         checkpoint.close()
         store.close()
+    if same and unchanged(task.seen):
+        outcomes = [replace(outcome, seen=task.seen) for outcome in outcomes]
+    reason = "changed since it was listed: try again"
+    return outcomes + [_unreadable(spec, reason) for spec in task.specs if spec not in fitting]
+
+
+def _fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
+    """Whether a tensor still holds a matrix as it was listed; the file may have been replaced."""
+    if tensor is None or tensor.dtype != spec.dtype or len(tensor.shape) < 2:
+        return False
+    rest = tensor.shape[len(spec.index) :]
+    folded = (math.prod(rest[: spec.split]), math.prod(rest[spec.split :]))
+    inside = all(i < n for i, n in zip(spec.index, tensor.shape, strict=False))
+    return inside and folded == spec.shape
+
+
+def _why(error: InputRejected | OSError) -> str:
+    return error.reason if isinstance(error, InputRejected) else str(error)
+
+
+def _unreadable(spec: MatrixSpec, reason: str) -> Outcome:
+    return Outcome(spec, Unmeasured("unreadable", reason))
 
 
 def measure_open(
@@ -116,26 +146,36 @@ def _measure(
     store: SpectrumStore,
 ) -> Outcome:
     computed: list[tuple[Route, Measurement]] = []
+
+    def look_up(wanted: Route) -> Measurement:
+        found = sound(store.find(key, wanted), matrix.spec)
+        if found is None:
+            found = _solved(matrix, wanted)
+            computed.append((wanted, found))
+        return found
+
     try:
         key = content_key(matrix)
-
-        def look_up(wanted: Route) -> Measurement:
-            found = sound(store.find(key, wanted))
-            if found is None:
-                found = solve(matrix, wanted)
-                computed.append((wanted, found))
-            return found
-
         measurement = answer(route, columns, look_up)
-    except InputRejected as error:
-        return Outcome(matrix.spec, Unmeasured("unreadable", error.reason))
+    except (InputRejected, OSError) as error:
+        return _unreadable(matrix.spec, _why(error))
     except MemoryError:
-        rows, columns_ = matrix.shape
-        reason = f"not enough memory for a {rows}x{columns_} matrix"
-        return Outcome(matrix.spec, Unmeasured("failed", reason), key)
+        return Outcome(matrix.spec, _too_large(matrix))
     if measurement is None:
         raise AssertionError("a look-up that computes always answers")
     return Outcome(matrix.spec, measurement, key, tuple(computed))
+
+
+def _solved(matrix: StoredMatrix, route: Route) -> Measurement:
+    try:
+        return solve(matrix, route)
+    except MemoryError:
+        return _too_large(matrix)
+
+
+def _too_large(matrix: StoredMatrix) -> Unmeasured:
+    rows, columns = matrix.shape
+    return Unmeasured("failed", f"not enough memory for a {rows}x{columns} matrix")
 
 
 def answer(
@@ -165,8 +205,9 @@ def content_key(matrix: StoredMatrix) -> bytes:
     return digest.digest()
 
 
-def sound(found: Measurement | None) -> Measurement | None:
-    """A stored spectrum must pass the same check as a fresh one."""
-    if isinstance(found, Spectrum) and norm_mismatch(found):
-        return None
+def sound(found: Measurement | None, spec: MatrixSpec) -> Measurement | None:
+    """A stored spectrum must be of such a matrix, and pass the same check as a fresh one."""
+    if isinstance(found, Spectrum):
+        alike = (found.shape, found.dtype) == (spec.shape, spec.dtype)
+        return found if alike and not norm_mismatch(found) else None
     return found

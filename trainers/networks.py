@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -9,28 +11,26 @@ from torch import Tensor, nn
 class MlpBn(nn.Module):
     """MLP-BN-L-H: L hidden layers (linear of width H, batch norm, ReLU), then a linear output.
 
+    Its weight matrices are `hidden.0.weight`, ..., `hidden.{L-1}.weight` and `output.weight`.
+
     Args:
-        inputs: features per sample; samples of any shape are flattened.
+        features: numbers per sample.
         depth: L.
         width: H.
-        classes: outputs.
+        classes: logits per sample.
     """
 
-    def __init__(self, inputs: int, depth: int, width: int, classes: int) -> None:
+    def __init__(self, features: int, depth: int, width: int, classes: int) -> None:
         super().__init__()
-        widths = [inputs] + [width] * depth
-        # No bias before batch norm, which takes the mean away again? P1 does not say; PyTorch's
-        # default layer has one, and it changes no weight matrix.
-        self.linear = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        widths = [features] + [width] * depth
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.norm = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(depth))
         self.output = nn.Linear(width, classes)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Logits, shape (samples, classes)."""
-        hidden = samples.flatten(1)
-        for linear, norm in zip(self.linear, self.norm, strict=True):
-            hidden = torch.relu(norm(linear(hidden)))
-        logits: Tensor = self.output(hidden)
+        """Logits, shape (samples, classes), of samples of shape (samples, features)."""
+        values = samples
+        for linear, norm in zip(self.hidden, self.norm, strict=True):
+            values = torch.relu(norm(linear(values)))
+        logits: Tensor = self.output(values)
         return logits

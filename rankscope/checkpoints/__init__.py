@@ -13,8 +13,11 @@ from rankscope.checkpoints.directory import (
     MODEL_FILES,
     ShardedCheckpoint,
     find_model,
+    shards_of,
 )
 from rankscope.checkpoints.hdf5 import Hdf5Reader
+from rankscope.checkpoints.npy import NpyReader
+from rankscope.checkpoints.npz import NpzReader
 from rankscope.checkpoints.safetensors import SafetensorsReader
 from rankscope.checkpoints.torchzip import TorchReader
 from rankscope.errors import InputRejected
@@ -55,7 +58,13 @@ class Reader(Protocol):
         """Open a file, reading headers only; `InputRejected` when it is not sound."""
 
 
-READERS: tuple[Reader, ...] = (SafetensorsReader(), Hdf5Reader(), TorchReader())
+READERS: tuple[Reader, ...] = (
+    SafetensorsReader(),
+    Hdf5Reader(),
+    NpyReader(),
+    NpzReader(),
+    TorchReader(),
+)
 
 
 def reader_for(path: Path) -> Reader:
@@ -65,6 +74,8 @@ def reader_for(path: Path) -> Reader:
         head = bytes(file.read(0, min(HEAD_BYTES, file.size)))
     finally:
         file.close()
+    if not head:
+        raise InputRejected(path, "is empty, expected a checkpoint")
     if head.startswith(LFS_POINTER):
         raise InputRejected(path, "a git-LFS pointer, not the file itself: run `git lfs pull`")
     for reader in READERS:
@@ -93,13 +104,18 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
             raise InputRejected(path, f"holds no model, expected one of {', '.join(MODEL_FILES)}")
         path = model
     if path.name.endswith(INDEX_SUFFIX):
-        return ShardedCheckpoint(path, open_checkpoint)
+        return ShardedCheckpoint(path, _open_file)
+    return _open_file(path)
+
+
+def _open_file(path: Path) -> Checkpoint:
     return reader_for(path).open(path)
 
 
 def needs_isolation(path: Path) -> bool:
     """Whether opening this file can crash the process, so that a child should do it."""
-    return not path.name.endswith(INDEX_SUFFIX) and reader_for(path).isolated
+    files = shards_of(path) if path.name.endswith(INDEX_SUFFIX) else [path]
+    return any(reader_for(file).isolated for file in files)
 
 
 def is_isolated(listing: Listing) -> bool:

@@ -6,16 +6,17 @@ file name, beside the shards. Which reader a shard needs is decided by its conte
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile
-from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
+from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped
 
 if TYPE_CHECKING:
     from rankscope.records import Stored
@@ -24,6 +25,10 @@ INDEX_SUFFIX = ".index.json"
 
 # 1 000 000 tensors of 100 bytes a name and shard; the largest published index is under 10 MB.
 MAX_INDEX_BYTES = 100_000_000
+
+# The largest published models have a few hundred; file systems allow 255 bytes a name.
+MAX_SHARDS = 10_000
+MAX_SHARD_NAME = 1000
 
 # The weights of a model directory, best first: safe and headed formats before pickles.
 MODEL_FILES = (
@@ -34,6 +39,7 @@ MODEL_FILES = (
     "model.weights.h5",
     "tf_model.h5",
     "adapter_model.safetensors",
+    "adapter_model.bin",
 )
 SHARD = re.compile(r"-(\d{5,})-of-(\d{5,})(?=\.)")
 
@@ -46,62 +52,69 @@ def find_model(directory: Path) -> Path | None:
         if (directory / name).exists():
             return directory / name
     indices = sorted(directory.glob(f"*{INDEX_SUFFIX}"))
-    return indices[0] if indices else None
+    return next((index for index in indices if not index.name.startswith(".")), None)
 
 
 class ShardedCheckpoint:
     """A `Checkpoint` over the shards of an index."""
 
     def __init__(self, index: Path, open_file: OpenFile) -> None:
+        """Open all shards; `open_file` opens a file, and no directory and no other index."""
+        self._index = index
         self._shards: dict[str, Checkpoint] = {}
         self._home: dict[str, str] = {}
-        tensors: list[TensorInfo] = []
-        skipped: list[Skipped] = []
-        missing: list[Skipped] = []
-        weight_map = read_index(index)
-        files = [str(index)]
+        self._skipped: list[Skipped] = []
+        self._missing: list[Skipped] = []
+        asked: dict[str, list[str]] = defaultdict(list)
+        for name, shard in read_index(index).items():
+            asked[shard].append(name)
         try:
-            for shard in dict.fromkeys(weight_map.values()):
-                asked = {name for name, home in weight_map.items() if home == shard}
+            for shard, names in asked.items():
                 path = shard_path(index, shard)
-                if not os.path.lexists(path):
-                    missing += [Skipped(name, f"shard {shard} is missing") for name in asked]
-                    continue
-                checkpoint = self._shards[shard] = open_file(path)
-                found = checkpoint.listing
-                files += found.files
-                skipped += found.skipped
-                missing += found.missing
-                tensors += self._claim(index, shard, found.tensors)
-                there = {tensor.name for tensor in found.tensors}
-                there |= {item.name for item in (*found.skipped, *found.missing)}
-                missing += [
-                    Skipped(name, f"the index places it in {shard}, which does not hold it")
-                    for name in sorted(asked - there)
-                ]
+                if os.path.exists(path):
+                    self._shards[shard] = open_file(path)
+                    self._take(shard, names)
+                else:
+                    self._missing += [Skipped(name, f"shard {shard} is missing") for name in names]
+            self._listing = self._combined(set(asked))
         except BaseException:
             self.close()
             raise
-        skipped += _strays(index, set(weight_map.values()))
-        self._listing = Listing(
-            str(index.parent),
-            f"sharded {next((c.listing.format for c in self._shards.values()), 'checkpoint')}",
-            tuple(tensors),
-            tuple(skipped),
-            tuple(sorted(missing, key=lambda item: item.name)),
-            tuple(files),
-        )
 
-    def _claim(
-        self, index: Path, shard: str, tensors: tuple[TensorInfo, ...]
-    ) -> tuple[TensorInfo, ...]:
-        for tensor in tensors:
+    def _take(self, shard: str, asked: Sequence[str]) -> None:
+        """Add a shard's tensors, and what the index expects of it and it has not got."""
+        found = self._shards[shard].listing
+        for tensor in found.tensors:
             other = self._home.setdefault(tensor.name, shard)
             if other != shard:
                 raise InputRejected(
-                    index, f"stands in two shards, {other} and {shard}", tensor=tensor.name
+                    self._index, f"stands in two shards, {other} and {shard}", tensor=tensor.name
                 )
-        return tensors
+        self._skipped += found.skipped
+        self._missing += found.missing
+        there = {tensor.name for tensor in found.tensors}
+        there |= {item.name for item in (*found.skipped, *found.missing)}
+        self._missing += [
+            Skipped(name, f"the index places it in {shard}, which does not hold it")
+            for name in asked
+            if name not in there
+        ]
+
+    def _combined(self, named: set[str]) -> Listing:
+        listings = [checkpoint.listing for checkpoint in self._shards.values()]
+        formats = sorted({listing.format for listing in listings})
+        if len(formats) > 1:
+            raise InputRejected(
+                self._index, f"shards of {' and '.join(formats)}, expected one format"
+            )
+        return Listing(
+            str(self._index.parent),
+            f"sharded {formats[0] if formats else 'checkpoint'}",
+            tuple(tensor for listing in listings for tensor in listing.tensors),
+            (*self._skipped, *_strays(self._index, named)),
+            tuple(sorted(self._missing, key=lambda item: item.name)),
+            (str(self._index), *(file for listing in listings for file in listing.files)),
+        )
 
     @property
     def listing(self) -> Listing:
@@ -128,9 +141,7 @@ def read_index(index: Path) -> Mapping[str, str]:
     try:
         if file.size > MAX_INDEX_BYTES:
             raise InputRejected(index, f"{file.size} bytes, expected at most {MAX_INDEX_BYTES}")
-        document: Any = json.loads(bytes(file.read(0, file.size)))
-    except (ValueError, RecursionError) as error:
-        raise InputRejected(index, f"is not JSON: {error}") from error
+        document = parse_strict(index, file.read(0, file.size), "index")
     finally:
         file.close()
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
@@ -138,24 +149,40 @@ def read_index(index: Path) -> Mapping[str, str]:
         raise InputRejected(index, "has no weight_map, expected an object of tensor to shard")
     if not all(isinstance(shard, str) for shard in weight_map.values()):
         raise InputRejected(index, "weight_map holds a shard that is not a file name")
+    shards = set(weight_map.values())
+    if len(shards) > MAX_SHARDS:
+        raise InputRejected(index, f"names {len(shards)} shards, expected at most {MAX_SHARDS}")
+    longest = max(map(len, shards))
+    if longest > MAX_SHARD_NAME:
+        raise InputRejected(
+            index, f"a shard's name of {longest} characters, expected at most {MAX_SHARD_NAME}"
+        )
     return weight_map
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The shards of an index that are there."""
+    shards = dict.fromkeys(read_index(index).values())
+    return [path for path in (shard_path(index, shard) for shard in shards) if os.path.exists(path)]
 
 
 def shard_path(index: Path, shard: str) -> Path:
     """Where a shard lies; refuses to leave the index's directory.
 
-    Hugging Face's cache keeps `snapshots/REVISION/FILE` as links to `../../blobs/HASH`: links
-    that stay within the cached repository are followed, any other way out is refused.
+    Hugging Face's cache keeps `snapshots/REVISION/FILE` as links to `../../blobs/HASH`, and
+    `snapshots/REVISION/FOLDER/FILE` to `../../../blobs/HASH`: links that stay within the cached
+    repository are followed, any other way out is refused.
     """
-    if not shard or Path(shard).is_absolute() or ".." in Path(shard).parts or "\0" in shard:
+    if not shard or Path(shard).is_absolute() or ".." in Path(shard).parts:
         raise InputRejected(index, f"shard {shard!r} leaves the directory, expected a plain name")
     path = index.parent / shard
-    home = index.parent.resolve()
-    target = path.resolve()
-    allowed = [home]
-    if home.parent.name == "snapshots":
-        allowed.append(home.parent.parent / "blobs")
-    if not any(target.is_relative_to(root) for root in allowed):
+    try:
+        home, target = index.parent.resolve(), path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        # A link to itself is a RuntimeError before Python 3.13; a NUL is a ValueError.
+        raise InputRejected(index, f"shard {shard!r} is no file's name: {error}") from error
+    cache = [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]
+    if not any(target.is_relative_to(root) for root in (home, *cache[:1])):
         raise InputRejected(index, f"shard {shard!r} is a link out of the directory to {target}")
     return path
 
@@ -165,7 +192,8 @@ def _strays(index: Path, known: set[str]) -> list[Skipped]:
     family = index.name.removesuffix(INDEX_SUFFIX)
     stem, dot, suffix = family.partition(".")
     return [
-        Skipped(path.name, "a shard that the index does not name")
-        for path in sorted(index.parent.glob(f"{stem}-*{dot}{suffix}"))
-        if SHARD.search(path.name) and path.name not in known
+        Skipped(name, "a shard that the index does not name")
+        for name in sorted(path.name for path in index.parent.iterdir())
+        if name.startswith(f"{stem}-") and name.endswith(f"{dot}{suffix}")
+        if SHARD.search(name) and name not in known
     ]

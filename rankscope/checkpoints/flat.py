@@ -6,7 +6,7 @@ A reader that knows where each tensor starts hands the positions here and is don
 from __future__ import annotations
 
 import itertools
-import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,7 +40,8 @@ class Span:
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of a row-major tensor."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    steps = itertools.accumulate(reversed(shape[1:]), operator.mul, initial=1)
+    return tuple(steps)[::-1] if shape else ()
 
 
 class FlatCheckpoint:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rankscope.checkpoints import keras_layout
 from rankscope.checkpoints.flat import FlatCheckpoint, Span
 from rankscope.checkpoints.hdf5_chunks import ChunkedArray, ChunkReader
-from rankscope.checkpoints.hdf5_links import Contents, walk
+from rankscope.checkpoints.hdf5_links import Contents, library_errors, walk
 from rankscope.checkpoints.hdf5_storage import NeverWritten, NotReadable, locate, refuse_foreign
 from rankscope.checkpoints.hdf5_types import BadAttribute, NoNumbers, stored_type
 from rankscope.checkpoints.memory import MemoryCheckpoint
@@ -91,23 +91,16 @@ class Hdf5Checkpoint:
 
 @contextmanager
 def _library(path: Path) -> Iterator[Any]:
-    """The file opened by h5py, whatever it raises turned into `InputRejected`."""
+    """The file opened by h5py, which must not change meanwhile."""
     import h5py
 
-    try:
+    with library_errors(path):
         before = identity(path)
         # Without locks: directories may be read-only, and a trainer may be writing beside us.
         with h5py.File(path, "r", locking=False) as opened:
             yield opened
         if identity(path) != before:
             raise InputRejected(path, "changed while its headers were read: try again")
-    except InputRejected:
-        raise
-    except Exception as error:
-        # What h5py raises for damage depends on what the library tripped over: OSError,
-        # RuntimeError, KeyError, ValueError, TypeError, MemoryError were all seen.
-        text = " ".join(str(error).split())
-        raise InputRejected(path, f"not sound HDF5: {text}") from error
 
 
 def _open(file: RandomAccessFile) -> Checkpoint:
@@ -115,7 +108,8 @@ def _open(file: RandomAccessFile) -> Checkpoint:
         contents = walk(file.path, opened["/"].id)
         survey = _Survey(file, contents, opened)
         for name, dataset in contents.datasets:
-            survey.add(name, dataset)
+            with library_errors(file.path, name):
+                survey.add(name, dataset)
     listing = Listing(
         str(file.path),
         "hdf5",
@@ -147,7 +141,7 @@ class _Survey:
                 raise NotReadable("state of the optimiser, not a weight")
             if dataset.shape is None:
                 raise NotReadable("empty: a dataset without a shape")
-            stored = stored_type(dataset)
+            stored = stored_type(dataset, keras=self._keras)
             place = locate(self._file, name, dataset, stored)
         except (NoNumbers, NotReadable) as reason:
             self.skipped.append(Skipped(name, str(reason)))

@@ -6,6 +6,8 @@ else named.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,20 @@ MAX_DEPTH = 100
 
 # Bytes of a soft link's target: PATH_MAX of Linux.
 MAX_TARGET = 4096
+
+
+@contextmanager
+def library_errors(path: Path, tensor: str | None = None) -> Iterator[None]:
+    """Turn whatever h5py raises into `InputRejected`."""
+    try:
+        yield
+    except InputRejected:
+        raise
+    except Exception as error:
+        # It depends on what the library tripped over: OSError, RuntimeError, KeyError,
+        # ValueError, TypeError and MemoryError were all seen.
+        text = " ".join(str(error.args[0] if error.args else error).split())
+        raise InputRejected(path, f"not sound HDF5: {text}", tensor=tensor) from error
 
 
 @dataclass(slots=True)
@@ -35,7 +51,7 @@ class Contents:
     datasets: list[tuple[str, Any]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     missing: list[Skipped] = field(default_factory=list)
-    objects: dict[int, str] = field(default_factory=dict)
+    objects: dict[tuple[int, int], str] = field(default_factory=dict)
     soft: dict[str, str] = field(default_factory=dict)
 
 
@@ -50,10 +66,8 @@ def walk(path: Path, root: Any) -> Contents:
         InputRejected: an external or user-defined link, a name that is not UTF-8, groups
             nested deeper than any model's.
     """
-    from h5py import h5o
-
     contents = Contents()
-    contents.objects[h5o.get_info(root).addr] = ""
+    contents.objects[_address(root, b".")] = ""
     _group(path, root, "", 0, contents)
     _resolve(root, contents)
     return contents
@@ -61,11 +75,9 @@ def walk(path: Path, root: Any) -> Contents:
 
 def _resolve(root: Any, contents: Contents) -> None:
     """Name the targets of soft links; only where the file has no link that leads out of it."""
-    from h5py import h5o
-
     for link, target in contents.soft.items():
         try:
-            address = h5o.get_info(h5o.open(root, f"/{target}".encode())).addr
+            address = _address(root, f"/{target}".encode())
         except (KeyError, OSError, RuntimeError, ValueError):  # nothing there, or a cycle
             contents.missing.append(
                 Skipped(link, f"a soft link to {target}, which is not in the file")
@@ -109,16 +121,30 @@ def _group(path: Path, group: Any, prefix: str, depth: int, contents: Contents) 
 def _object(path: Path, group: Any, raw: bytes, name: str, depth: int, contents: Contents) -> None:
     from h5py import h5d, h5g, h5o
 
-    opened = h5o.open(group, raw)
-    first = contents.objects.setdefault(h5o.get_info(opened).addr, name)
+    first = contents.objects.setdefault(_address(group, raw), name)
     if first != name:
         contents.skipped.append(Skipped(name, f"the same object as {first or '/'} (hard link)"))
-    elif isinstance(opened, h5d.DatasetID):
+        return
+    with library_errors(path, name):
+        opened = h5o.open(group, raw)
+    if isinstance(opened, h5d.DatasetID):
         contents.datasets.append((name, opened))
     elif isinstance(opened, h5g.GroupID):
         _group(path, opened, f"{name}/", depth + 1, contents)
     else:
         contents.skipped.append(Skipped(name, "a named data type, not a dataset"))
+
+
+def _address(group: Any, raw: bytes) -> tuple[int, int]:
+    """What tells an object of the file from the others.
+
+    Not by `h5o.get_info`, which walks the index of a dataset's chunks to add up its size, and
+    crashes where that is damaged.
+    """
+    from h5py import h5g
+
+    low, high = h5g.get_objinfo(group, raw).objno
+    return low, high
 
 
 def _absolute(prefix: str, target: str) -> str:

@@ -6,6 +6,7 @@ import array
 import math
 from typing import TYPE_CHECKING, Any
 
+from rankscope.checkpoints.expansion import check_expansion
 from rankscope.checkpoints.flat import Span, c_strides
 from rankscope.checkpoints.hdf5_chunks import ChunkedArray, grid
 from rankscope.checkpoints.hdf5_filters import DEFLATE, FLETCHER32, SHUFFLE
@@ -21,11 +22,6 @@ FILTERS = (DEFLATE, SHUFFLE, FLETCHER32)
 
 # H5Zpublic.h, and HDF Group's list of registered filters for those beyond 255.
 FILTER_NAMES = {4: "szip", 5: "nbit", 6: "scale-offset", 32000: "lzf", 32001: "blosc"}
-
-# A file that declares more than this and this many times what it stores is no checkpoint;
-# deflate itself reaches 1032 at most.
-MAX_EXPANSION = 1000
-FREE_BYTES = 4 * 2**30
 
 # A filtered chunk is unpacked whole. h5py's own choice is 1 MiB at most.
 MAX_CHUNK_BYTES = 256 * 2**20
@@ -72,13 +68,7 @@ def locate(
     shape = dataset.shape
     declared = math.prod(shape) * itemsize(stored.dtype)
     held = dataset.get_storage_size()
-    if declared > FREE_BYTES and declared > MAX_EXPANSION * held:
-        raise InputRejected(
-            file.path,
-            f"declares {declared} bytes and stores {held}, expected at most "
-            f"{MAX_EXPANSION} times as many",
-            tensor=name,
-        )
+    check_expansion(file.path, name, declared, held)
     if declared == 0:
         return Span(0, stored.dtype, shape, c_strides(shape), stored.big_endian)
     layout = plist.get_layout()
@@ -132,33 +122,45 @@ def _chunked(
     import numpy as np
 
     shape, chunk = dataset.shape, dataset.get_create_plist().get_chunk()
-    counts = grid(shape, chunk)
-    needed = math.prod(counts)
-    size = math.prod(chunk) * itemsize(stored.dtype)
+    _check_chunks(dataset, chunk, math.prod(chunk) * itemsize(stored.dtype), filters)
+    needed = math.prod(grid(shape, chunk))
     records = np.frombuffer(_chunk_records(file, name, dataset, needed), np.uint64).reshape(-1, 4)
     present = len(np.unique(records[:, 0]))
     if present < needed:
         raise NeverWritten(f"{needed - present} of {needed} chunks were never written")
+    _, offset, length, mask = records[np.argsort(records[:, 0])].T
+    return ChunkedArray(
+        stored.dtype, stored.big_endian, shape, chunk, filters, offset, length, mask
+    )
+
+
+def _check_chunks(
+    dataset: Any, chunk: tuple[int, ...], size: int, filters: tuple[int, ...]
+) -> None:
+    """Raise `NotReadable` for chunks that cannot be read, or not with certainty."""
+    from h5py import h5s
+
     if size > MAX_CHUNK_BYTES:
         raise NotReadable(
             f"chunks of {size} bytes, expected at most {MAX_CHUNK_BYTES}: "
             "rewrite it with smaller ones"
         )
-    if (
-        filters
-        and set(filters) == {SHUFFLE}
-        and any(n % c for n, c in zip(shape, chunk, strict=True))
-    ):
+    partial = any(n % c for n, c in zip(dataset.shape, chunk, strict=True))
+    if partial and set(filters) == {SHUFFLE}:
         # H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS leaves no trace that h5py shows. With deflate
         # or a checksum a chunk without them is recognised by its length or content.
         raise NotReadable(
             "shuffled without gzip, and its chunks reach over the edge: whether those are "
             "shuffled is not known; rewrite it with gzip"
         )
-    _, offset, length, mask = records[np.argsort(records[:, 0])].T
-    return ChunkedArray(
-        stored.dtype, stored.big_endian, shape, chunk, filters, offset, length, mask
-    )
+    limits = dataset.get_space().get_simple_extent_dims(True)
+    if limits.count(h5s.UNLIMITED) == 1 and limits[0] != h5s.UNLIMITED:
+        # Indexed by an extensible array, whose entries HDF5 2.0 lists with their coordinates
+        # permuted (H5Dchunk_iter as well as H5Dget_chunk_info).
+        raise NotReadable(
+            "can grow along an axis other than its first, where the library does not tell its "
+            "chunks apart; rewrite it with a fixed shape"
+        )
 
 
 def _chunk_records(

@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 from rankscope.dtypes import OTHER_SIZES
 
 # Our own convention, for types that h5py cannot write: the bits as uint16 or uint8, and the
-# type's name in this attribute of the dataset. `rankscope.snapshots` writes it.
+# type's name in this attribute of the dataset, a fixed-length string (`numpy.bytes_`). One of
+# variable length lies in the file's global heap, where damage makes the library hang.
 DTYPE_ATTRIBUTE = "rankscope_dtype"
 BITS_OF = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
-# Keras 3 stores bfloat16 as two opaque bytes with this attribute (saving_lib.py, H5Entry).
+# Keras 3 stores bfloat16, and nothing else, as two opaque bytes with this attribute
+# (saving_lib.py, H5Entry). Its value is of variable length and not needed.
 KERAS_DTYPE_ATTRIBUTE = "dtype"
-
-# A type's name has no more; an attribute may claim any size.
-MAX_ATTRIBUTE_BYTES = 64
 
 # Bytes; positions of sign, exponent and its size, fraction and its size; exponent bias. The
 # types are those of `rankscope.dtypes.FLOATS`; HDF5 2.0 predefines all but float8_e4m3fn as
@@ -49,14 +48,14 @@ class BadAttribute(Exception):
     """The attribute that names the type contradicts the dataset."""
 
 
-def stored_type(dataset: Any) -> StoredType:
-    """The type of an open `h5py.h5d.DatasetID`.
+def stored_type(dataset: Any, *, keras: bool) -> StoredType:
+    """The type of an open `h5py.h5d.DatasetID`, in a file that Keras wrote or another.
 
     Raises:
         NoNumbers: strings, compounds, floats of an unusual layout, ...
         BadAttribute: our attribute names a type that does not fit what is stored.
     """
-    from h5py import h5t
+    from h5py import h5a, h5t
 
     kind = dataset.get_type()
     code = kind.get_class()
@@ -64,10 +63,9 @@ def stored_type(dataset: Any) -> StoredType:
         return _float(kind)
     if code == h5t.INTEGER:
         return _integer(dataset, kind)
-    if code == h5t.OPAQUE and kind.get_size() == 2:
-        if _attribute(dataset, KERAS_DTYPE_ATTRIBUTE) == "bfloat16":
-            return StoredType("bfloat16", False)
-        raise NoNumbers("opaque bytes: not numbers")
+    marked = keras and h5a.exists(dataset, KERAS_DTYPE_ATTRIBUTE.encode())
+    if marked and code == h5t.OPAQUE and kind.get_size() == 2:
+        return StoredType("bfloat16", False)
     if code == h5t.ENUM and kind.dtype == bool:
         return StoredType("bool", False)
     names = {
@@ -99,14 +97,14 @@ def _float(kind: Any) -> StoredType:
 
 
 def _integer(dataset: Any, kind: Any) -> StoredType:
-    from h5py import h5t
+    from h5py import h5a, h5t
 
     size = kind.get_size()
     dtype = f"{'u' if kind.get_sign() == h5t.SGN_NONE else ''}int{8 * size}"
     if dtype not in OTHER_SIZES or kind.get_precision() != 8 * size:
         raise NoNumbers(f"{kind.get_precision()}-bit integer in {size} bytes: not read")
-    meant = _attribute(dataset, DTYPE_ATTRIBUTE)
-    if meant is not None:
+    if h5a.exists(dataset, DTYPE_ATTRIBUTE.encode()):
+        meant = _type_name(h5a.open(dataset, DTYPE_ATTRIBUTE.encode()))
         if BITS_OF.get(meant) != dtype:
             expected = ", ".join(f"{name} in {bits}" for name, bits in BITS_OF.items())
             raise BadAttribute(
@@ -116,14 +114,14 @@ def _integer(dataset: Any, kind: Any) -> StoredType:
     return StoredType(dtype, kind.get_order() == h5t.ORDER_BE)
 
 
-def _attribute(dataset: Any, name: str) -> str | None:
-    """A short string attribute, or None when there is none; anything else is no string."""
-    from h5py import Dataset, h5a
+def _type_name(attribute: Any) -> str:
+    """The value of an open `h5py.h5a.AttrID` that should be a short fixed-length string."""
+    import numpy as np
+    from h5py import h5t
 
-    if not h5a.exists(dataset, name.encode()):
-        return None
-    attribute = h5a.open(dataset, name.encode())
-    if attribute.shape != () or attribute.get_storage_size() > MAX_ATTRIBUTE_BYTES:
-        return "something else than a name"
-    value = Dataset(dataset).attrs[name]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    kind = attribute.get_type()
+    if kind.get_class() != h5t.STRING or kind.is_variable_str() or attribute.shape != ():
+        raise BadAttribute(f"{DTYPE_ATTRIBUTE} is no fixed-length string: write numpy.bytes_(name)")
+    value = np.empty((), f"S{kind.get_size()}")
+    attribute.read(value)
+    return bytes(value.item()).decode("ascii", "replace")

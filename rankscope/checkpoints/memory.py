@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # What torch calls the layout of a dense tensor; NumPy arrays have no such attribute.
 DENSE = "torch.strided"
 
+# What torch.nn.LazyLinear and its like hold before their first input; even `shape` raises.
+UNINITIALISED = ("UninitializedParameter", "UninitializedBuffer")
+
 
 class MemoryCheckpoint:
     """A `Checkpoint` over arrays in memory; nothing is copied but the window that is read."""
@@ -27,15 +30,13 @@ class MemoryCheckpoint:
         infos: list[TensorInfo] = []
         skipped: list[Skipped] = []
         for key, tensor in self._tensors.items():
-            shape, dtype = getattr(tensor, "shape", None), getattr(tensor, "dtype", None)
-            if shape is None or dtype is None:
-                skipped.append(Skipped(key, f"{type(tensor).__name__}: not an array"))
-            elif str(getattr(tensor, "layout", DENSE)) != DENSE:
-                skipped.append(Skipped(key, f"{tensor.layout}: only dense tensors are supported"))
-            else:
-                size = tuple(int(n) for n in shape)
-                name = getattr(dtype, "name", str(dtype).removeprefix("torch."))
+            reason = _why_unreadable(key, tensor)
+            if reason is None:
+                size = tuple(int(n) for n in tensor.shape)
+                name = getattr(tensor.dtype, "name", str(tensor.dtype).removeprefix("torch."))
                 infos.append(TensorInfo(key, size, name))
+            else:
+                skipped.append(Skipped(str(key), reason))
         self._listing = Listing(title, "memory", tuple(infos), tuple(skipped))
 
     @property
@@ -54,6 +55,20 @@ class MemoryCheckpoint:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def _why_unreadable(key: object, tensor: Any) -> str | None:
+    """The reason why a member of a mapping is no dense array with a name, or None when it is."""
+    kind = type(tensor).__name__
+    if not isinstance(key, str):
+        return f"its key is of type {type(key).__name__}, expected a name"
+    if not all(hasattr(type(tensor), attribute) for attribute in ("shape", "dtype", "reshape")):
+        return f"{kind}: not an array"
+    if getattr(tensor, "is_meta", False) or kind in UNINITIALISED:
+        return f"{kind}: has no numbers yet"
+    if str(getattr(tensor, "layout", DENSE)) != DENSE:
+        return f"{tensor.layout}: only dense tensors are supported"
+    return None
 
 
 def as_numpy(array: Any, path: str = "memory") -> Stored:

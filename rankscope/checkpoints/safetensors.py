@@ -7,12 +7,13 @@ one tensor's bytes are read as another's type) and maps the file into memory.
 
 from __future__ import annotations
 
-import json
 import math
+import reprlib
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from rankscope.checkpoints.flat import FlatCheckpoint, Span, c_strides
+from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.dtypes import itemsize
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile
@@ -20,6 +21,13 @@ from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
 
 # The library's own limit (MAX_HEADER_SIZE in safetensors' tensor.rs).
 MAX_HEADER_BYTES = 100_000_000
+
+# NumPy's own limit (NPY_MAXDIMS since NumPy 2.0).
+MAX_AXES = 64
+
+MAX_NAME = 1_000  # as in torch files; the longest in use have about 100 characters
+
+CODE_SHOWN = 40  # characters of an unknown dtype; the longest known has 8
 
 # safetensors' name -> ours. Widths of the others are not ours to know: skipped by name.
 DTYPES = {
@@ -79,37 +87,12 @@ def _read_header(file: RandomAccessFile) -> tuple[dict[str, Any], int]:
             file.path,
             f"header of {length} bytes in a file of {file.size}: truncated download?",
         )
-    try:
-        header = json.loads(
-            bytes(file.read(8, length)).decode("utf-8"), object_pairs_hook=_unique(file.path)
-        )
-    except UnicodeDecodeError as error:
-        raise InputRejected(
-            file.path, f"header is not UTF-8: {error.reason} at byte {error.start}"
-        ) from error
-    except RecursionError as error:
-        raise InputRejected(file.path, "header is nested too deeply") from error
-    except ValueError as error:
-        raise InputRejected(file.path, f"header is not JSON: {error}") from error
+    header = parse_strict(file.path, file.read(8, length), "header")
     if not isinstance(header, dict):
         raise InputRejected(
             file.path, f"header is a JSON {type(header).__name__}, expected an object"
         )
     return header, 8 + length
-
-
-def _unique(path: Path) -> Any:
-    """A JSON object hook that refuses a key that stands twice."""
-
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        built = dict(pairs)
-        if len(built) != len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise InputRejected(path, f"name stands twice in the header, expected once: {twice!r}")
-        return built
-
-    return build
 
 
 def _checkpoint(file: RandomAccessFile, header: dict[str, Any], data_start: int) -> Checkpoint:
@@ -125,7 +108,10 @@ def _checkpoint(file: RandomAccessFile, header: dict[str, Any], data_start: int)
         dtype = DTYPES.get(code)
         if dtype is None:
             skipped.append(
-                Skipped(name, f"dtype {code} is not known, expected one of {', '.join(DTYPES)}")
+                Skipped(
+                    name,
+                    f"dtype {code[:CODE_SHOWN]} is not known, expected one of {', '.join(DTYPES)}",
+                )
             )
             continue
         needed = math.prod(shape) * itemsize(dtype)
@@ -147,18 +133,38 @@ def _checkpoint(file: RandomAccessFile, header: dict[str, Any], data_start: int)
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int, int]:
     """The checked parts of one header entry: shape, dtype code, begin, end."""
+    if len(name) > MAX_NAME:
+        raise InputRejected(
+            path, f"name of {len(name)} characters, expected at most {MAX_NAME}: {_shown(name)}"
+        )
     if not isinstance(entry, dict):
         raise InputRejected(path, "header entry is not an object", tensor=name)
     code, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(code, str):
-        raise InputRejected(path, f"dtype is {code!r}, expected a name", tensor=name)
-    if not _are_sizes(shape):
-        raise InputRejected(path, f"shape is {shape!r}, expected a list of sizes", tensor=name)
+        raise InputRejected(path, f"dtype is {_shown(code)}, expected a name", tensor=name)
+    sizes = _shape(path, name, shape)
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise InputRejected(
-            path, f"data_offsets is {offsets!r}, expected [begin, end]", tensor=name
+            path, f"data_offsets is {_shown(offsets)}, expected [begin, end]", tensor=name
         )
-    return tuple(shape), code, offsets[0], offsets[1]
+    return sizes, code, offsets[0], offsets[1]
+
+
+def _shape(path: Path, name: str, shape: Any) -> tuple[int, ...]:
+    if not _are_sizes(shape):
+        reason = f"shape is {_shown(shape)}, expected a list of sizes"
+    elif len(shape) > MAX_AXES:
+        reason = f"shape has {len(shape)} axes, expected at most {MAX_AXES}"
+    elif math.prod(size for size in shape if size) >= 2**63:  # also where another axis is 0
+        reason = f"shape {shape} has more elements than 64 bits can count"
+    else:
+        return tuple(shape)
+    raise InputRejected(path, reason, tensor=name)
+
+
+def _shown(value: Any) -> str:
+    """A JSON value in an error message, cut where it is long or deep."""
+    return reprlib.repr(value)
 
 
 def _are_sizes(value: Any) -> TypeGuard[list[int]]:

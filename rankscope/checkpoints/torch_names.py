@@ -62,12 +62,7 @@ def named_leaves(root: object) -> list[tuple[str, Leaf]]:
         leaves.append(leaf)
         if len(leaves) > MAX_TENSORS:
             raise BadPickle(f"more than {MAX_TENSORS} tensors")
-        length = sum(len(key) for key in leaf.path)  # before a name of 100 long keys is joined
-        if length > MAX_NAME:
-            raise BadPickle(
-                f"name of {length} characters, expected at most {MAX_NAME}: "
-                f"{shown(max(leaf.path, key=len))}"
-            )
+        _check_path(leaf.path)
     wrapper = _wrapper(leaves)
     if wrapper is None:
         return _stripped(leaves)
@@ -79,6 +74,19 @@ def named_leaves(root: object) -> list[tuple[str, Leaf]]:
         if not _is_inside(leaf, wrapper)
     ]
     return [*_stripped(inside), *((leaf.name, leaf) for leaf in outside)]
+
+
+def _check_path(path: tuple[str, ...]) -> None:
+    """Refuse a name that is absurdly long or not text."""
+    length = sum(len(key) for key in path)  # before a name of 100 long keys is joined
+    if length > MAX_NAME:
+        raise BadPickle(
+            f"name of {length} characters, expected at most {MAX_NAME}: {shown(max(path, key=len))}"
+        )
+    try:
+        "".join(path).encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which pickle lets through
+        raise BadPickle(f"name that is not Unicode text: {shown(''.join(path))}") from error
 
 
 def _is_inside(leaf: Leaf, wrapper: str) -> bool:

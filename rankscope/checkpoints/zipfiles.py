@@ -43,11 +43,15 @@ class Entry:
         offset: where its data begin in the file.
         size: bytes of its content; in the file too when it is stored.
         method: how it is compressed, "stored" when it is not.
+        packed: bytes in the file.
+        crc: CRC-32 of its content, as the archive states it.
     """
 
     offset: int
     size: int
     method: str
+    packed: int
+    crc: int
 
     @property
     def stored(self) -> bool:
@@ -70,6 +74,7 @@ class _Central(NamedTuple):
     name: str
     flags: int
     method: int
+    crc: int
     packed: int
     size: int
     offset: int
@@ -94,7 +99,7 @@ def zip_entries(file: RandomAccessFile) -> dict[str, Entry]:
         start = _data_start(file, record, directory.offset)
         ranges.append((record.offset, start + record.packed, record.name))
         method = METHODS.get(record.method, f"method {record.method}")
-        entries[record.name] = Entry(start, record.size, method)
+        entries[record.name] = Entry(start, record.size, method, record.packed, record.crc)
     ranges.sort()
     for (_, end, first), (begin, _, second) in itertools.pairwise(ranges):
         if begin < end:
@@ -177,7 +182,7 @@ def _read_directory(file: RandomAccessFile, directory: _Directory) -> list[_Cent
 
 def _central(file: RandomAccessFile, data: bytes, position: int) -> tuple[_Central, int]:
     """One directory record and the position of the next. Raises struct.error past the end."""
-    (magic, _, _, flags, method, _, _, _, packed, size, *lengths, disk, _, _, offset) = (
+    (magic, _, _, flags, method, _, _, crc, packed, size, *lengths, disk, _, _, offset) = (
         CENTRAL.unpack_from(data, position)
     )
     start = position + CENTRAL.size
@@ -196,7 +201,7 @@ def _central(file: RandomAccessFile, data: bytes, position: int) -> tuple[_Centr
         raise InputRejected(
             file.path, f"stored zip entry of {size} bytes takes {packed} in the file: {name!r}"
         )
-    return _Central(raw_name, name, flags, method, packed, size, offset), end
+    return _Central(raw_name, name, flags, method, crc, packed, size, offset), end
 
 
 def _name(file: RandomAccessFile, raw: bytes, flags: int) -> str:

@@ -120,7 +120,10 @@ class TestSound:
                 (4, second),
             ]
         found = zip_entries(RandomAccessFile(path))
-        assert found == {"a": Entry(31, size, "stored"), "b": Entry(second + 31, 4, "stored")}
+        assert found == {
+            "a": Entry(31, size, "stored", size, 0),
+            "b": Entry(second + 31, 4, "stored", 4, 0),
+        }
 
     def test_compressed_entries_say_so(self, tmp_path: Path) -> None:
         found = entries(tmp_path, archive({"a": b"x" * 99}, zipfile.ZIP_DEFLATED))["a"]

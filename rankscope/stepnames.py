@@ -1,0 +1,66 @@
+"""What the name of a file or directory tells: its step, its family, whether it is finished."""
+
+from __future__ import annotations
+
+import re
+
+# The words that trainers put before a number, the more telling first: Lightning writes
+# `epoch=3-step=100.ckpt`, the Hugging Face Trainer `checkpoint-500`, Pythia `step1000`,
+# DeepSpeed `global_step1000`.
+STEP_WORDS = ("step", "checkpoint", "ckpt", "iter", "iteration", "epoch")
+
+# A word begins where no letter stands before it, or with a capital after a small one: `step3`,
+# `my_step3`, `globalStep3`; not `footstep3`.
+STEP_PATTERNS = tuple(
+    re.compile(rf"(?:(?<![^\W\d_])|(?<=[a-z])(?=[A-Z]))(?i:{word})s?[-_=. ]?(\d+)")
+    for word in STEP_WORDS
+)
+NUMBER = re.compile(r"\d+")
+LAST_NUMBER = re.compile(r"(\d+)(?!.*\d)")
+
+# What is being written: hidden, by our own writers among others; `tmp-checkpoint-500` (the
+# Hugging Face Trainer); what downloads and editors append.
+UNFINISHED = re.compile(
+    r"^\.|(^|[-_.])tmp([-_.]|$)|\.(part|partial|incomplete|crdownload)$|~$", re.IGNORECASE
+)
+
+
+def step_in(name: str) -> int | None:
+    """The step that a file or directory name states, by one of `STEP_WORDS` before a number.
+
+    >>> step_in("epoch=3-step=100.ckpt"), step_in("checkpoint-500"), step_in("resnet18.pt")
+    (100, 500, None)
+    """
+    for pattern in STEP_PATTERNS:
+        match = pattern.search(name)
+        if match:
+            return int(match.group(1))
+    return None
+
+
+def family(name: str) -> str:
+    """The name with every number left open: the same for all snapshots of a series.
+
+    >>> family("epoch=3-step=100.ckpt")
+    'epoch=#-step=#.ckpt'
+    """
+    return NUMBER.sub("#", name)
+
+
+def last_number(stem: str) -> tuple[str, int] | None:
+    """The last number in a name without its suffix, and the name with that number left open.
+
+    >>> last_number("w10")
+    ('w#', 10)
+    """
+    match = LAST_NUMBER.search(stem)
+    return None if match is None else (LAST_NUMBER.sub("#", stem), int(match.group(1)))
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether this is somebody's temporary or hidden file.
+
+    >>> is_unfinished(".step-3.safetensors.9-01234567.tmp"), is_unfinished("step-3.safetensors")
+    (True, False)
+    """
+    return UNFINISHED.search(name) is not None

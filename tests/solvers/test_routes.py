@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-import rankscope.solvers as solvers
+from rankscope import solvers
 from rankscope.records import Matrix, Route, Spectrum, Unmeasured
 from rankscope.solvers import ROUTES, norm_mismatch, solve
 from tests.matrix import Array, ArrayMatrix, low_rank

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, Generic, Protocol, TypeVar
 
 from rankscope.blas import THREAD_VARIABLES, blas_threads
+
+PARENT_SECONDS = 1.0  # how often a worker looks whether its parent is still there
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -155,7 +160,9 @@ class ProcessExecutor:
         from loky import ProcessPoolExecutor
 
         threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        return ProcessPoolExecutor(workers, initializer=_ignore_interrupts, env=threads)
+        return ProcessPoolExecutor(
+            workers, initializer=_begin_worker, initargs=(os.getpid(),), env=threads
+        )
 
 
 def _submit(
@@ -182,24 +189,49 @@ def _first(queue: Iterator[Item], count: int) -> Iterator[Item]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while processes may be started: they inherit that, for good.
+    """Hold Ctrl-C back while processes may be started; they inherit that, for good.
 
     It reaches the whole process group, and the parent alone decides what it means. A worker that
-    ignores it only once it runs would print a traceback when it comes earlier.
+    ignores it only once it runs would print a traceback when it comes earlier, and a pool that is
+    interrupted while it starts cannot be shut down.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    # Its start would end the block: it lets signals through again without looking.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Another thread may take the signal all the same; Python then handles it in the main one.
+    held: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    ours = handler is not None and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if ours:
+            signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
-def _ignore_interrupts() -> None:
-    """What `_interrupts_held` does, for systems that cannot inherit it."""
+def _begin_worker(parent: int) -> None:
+    """What a worker does first."""
+    # What `_interrupts_held` does already, where that can be inherited.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: killed, it cannot tell its workers to go.
+
+    They would wait for work for ever, since each holds both ends of the queue's pipe.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def available_cores() -> int:

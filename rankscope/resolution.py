@@ -66,10 +66,11 @@ def uncertainty(spectrum: Spectrum, value: float) -> float:
 
 def count_reading(spectrum: Spectrum, threshold: float) -> Reading:
     """The number of singular values strictly above an absolute threshold, and how sure it is."""
-    sigma = spectrum.sigma
-    count = count_above(sigma, threshold)
-    if sigma[0] == 0:
+    if spectrum.sigma[0] == 0:
         return Reading(0)
+    # What is known to be 0 is above nothing, whatever noise the direct route left there.
+    sigma = spectrum.sigma[: len(spectrum.sigma) - spectrum.zeros]
+    count = count_above(sigma, threshold)
     margin = uncertainty(spectrum, threshold)
     ties = count_above(sigma, threshold - margin) - count_above(sigma, threshold + margin)
     if threshold <= spectrum.resolution * float(sigma[0]) and unresolved(spectrum):

@@ -41,6 +41,9 @@ LOCK_SECONDS = 20.0  # how long to wait for another analysis's transaction; each
 # clock and look the same, so it is not remembered (the "racy git" problem; FAT ticks in 2 s).
 RACY_SECONDS = 2.0
 
+# UnicodeError: the name that SQLite quotes from a damaged schema need not be text.
+FAULTS = (sqlite3.Error, UnicodeError, OSError)
+
 
 class StoreWarning(UserWarning):
     """The store cannot be used; the analysis goes on without it."""
@@ -77,7 +80,7 @@ class SpectrumStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._db = sqlite3.connect(path, LOCK_SECONDS)
                 prepare(self._db)
-        except (sqlite3.Error, OSError) as error:
+        except FAULTS as error:
             self._give_up(error)
 
     def find(self, key: bytes, route: Route) -> Measurement | None:
@@ -173,7 +176,7 @@ class SpectrumStore:
         if self._db is not None:
             try:
                 self._db.commit()
-            except sqlite3.Error as error:
+            except FAULTS as error:
                 self._give_up(error)
 
     def close(self) -> None:
@@ -187,7 +190,7 @@ class SpectrumStore:
             return []
         try:
             return self._db.execute(text, values).fetchall()
-        except sqlite3.Error as error:
+        except FAULTS as error:
             self._give_up(error)
             return []
 
@@ -196,7 +199,7 @@ class SpectrumStore:
             return
         try:
             self._db.executemany(text, rows)
-        except sqlite3.Error as error:
+        except FAULTS as error:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:

@@ -102,15 +102,16 @@ def measure_task(task: Task) -> list[Outcome]:
     store = SpectrumStore(task.store, ROUTE_VERSION, read_only=True)
     try:
         tensors = {tensor.name: tensor for tensor in checkpoint.listing.tensors}
-        fitting = [spec for spec in task.specs if _fits(spec, tensors.get(spec.tensor))]
-        outcomes = list(measure_open(checkpoint, replace(task, specs=tuple(fitting)), store))
+        fitting = tuple(spec for spec in task.specs if _fits(spec, tensors.get(spec.tensor)))
+        outcomes = list(measure_open(checkpoint, replace(task, specs=fitting), store))
     finally:
         checkpoint.close()
         store.close()
     if same and unchanged(task.seen):
         outcomes = [replace(outcome, seen=task.seen) for outcome in outcomes]
+    stale = set(task.specs).difference(fitting)
     reason = "changed since it was listed: try again"
-    return outcomes + [_unreadable(spec, reason) for spec in task.specs if spec not in fitting]
+    return outcomes + [_unreadable(spec, reason) for spec in task.specs if spec in stale]
 
 
 def _fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
@@ -201,7 +202,9 @@ def content_key(matrix: StoredMatrix) -> bytes:
     """What a matrix is, whatever file it is in: SHA-256 of its shape, type and elements."""
     digest = hashlib.sha256(f"{matrix.shape} {matrix.dtype}".encode())
     for window in matrix.row_major(HASH_ELEMENTS):
-        digest.update(np.ascontiguousarray(window).view(np.uint8).data)
+        # In this machine's byte order: the same bytes in another are other numbers.
+        native = window.dtype.newbyteorder("=")
+        digest.update(np.ascontiguousarray(window, native).view(np.uint8).data)
     return digest.digest()
 
 

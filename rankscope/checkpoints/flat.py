@@ -59,7 +59,12 @@ class FlatCheckpoint:
 
     def read(self, spec: MatrixSpec, rows: slice, columns: slice) -> Stored:
         """A window of a matrix; see `Checkpoint.read`."""
+        import numpy as np
+
         span = self._spans[spec.tensor]
+        if rows.start == rows.stop or columns.start == columns.stop:
+            size = rows.stop - rows.start, columns.stop - columns.start
+            return np.empty(size, numpy_dtype(span.dtype))
         offset = sum(i * stride for i, stride in zip(spec.index, span.strides, strict=False))
         shape = span.shape[len(spec.index) :]
         strides = span.strides[len(spec.index) :]

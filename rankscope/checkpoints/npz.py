@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from rankscope.checkpoints.expansion import check_expansion
 from rankscope.checkpoints.flat import Span
-from rankscope.checkpoints.npy import ArrayCheckpoint
+from rankscope.checkpoints.fortran import ArrayCheckpoint
 from rankscope.checkpoints.npyheader import PREFIX_BYTES, BadArray, NoNumbers, array_span
 from rankscope.checkpoints.zipfiles import LOCAL, Entry, zip_entries
 from rankscope.errors import InputRejected, OutputFailed

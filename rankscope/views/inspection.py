@@ -8,7 +8,7 @@ from rich.text import Text
 from rankscope.overview import Overview
 from rankscope.text import printable
 from rankscope.views.layout import MANY_MATRICES, SHORT_TYPES, Grid, by_source
-from rankscope.views.terminal import grid_lines
+from rankscope.views.richgrid import grid_lines
 
 STEPS = ("B", "kB", "MB", "GB", "TB", "PB")
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from rankscope.table import Table
-from rankscope.text import shortened
-from rankscope.views.layout import LACK, Grid, grids, remarks
-
-MIN_NAME = 26  # characters of a matrix's name that must stay, before columns are left out
-
-GAP = 2  # blanks between columns; the box itself puts one
+from rankscope.views.layout import LACK, grids, remarks
+from rankscope.views.richgrid import grid_lines
 
 
 def renderable(table: Table, width: int, *, everything: bool = False) -> RenderableType:
@@ -32,43 +26,3 @@ def render(table: Table, *, width: int = 100, everything: bool = False) -> str:
     with console.capture() as capture:
         console.print(renderable(table, width, everything=everything))
     return capture.get()
-
-
-def grid_lines(grid: Grid, width: int) -> list[RenderableType]:
-    """One grid: its title, as many columns as fit, and what was left out."""
-    widths = [
-        max([len(word) for word in heading.split(" ")] + [len(row[i]) for row in grid.rows])
-        for i, heading in enumerate(grid.headings)
-    ]
-    count = _fitting(grid, widths, width)
-    name = grid.labels - 1
-    room = width - sum(widths[:count]) - GAP * count + (widths[name] if grid.labels else 0)
-    shown = RichTable(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-    for i, heading in enumerate(grid.headings[:count]):
-        head = Text(heading.replace(" ", "\n"), style="bold")
-        shown.add_column(head, justify="left" if i < grid.labels else "right", no_wrap=True)
-    for row in grid.rows:
-        cells = list(row[:count])
-        if grid.labels:
-            cells[name] = shortened(cells[name], max(MIN_NAME, room))
-        shown.add_row(*(Text(cell) for cell in cells))
-    parts: list[RenderableType] = [Text(grid.title, style="bold cyan"), shown]
-    left_out = grid.headings[count:]
-    if left_out:
-        more = ", ".join(left_out)
-        parts.append(
-            Text(f"{len(left_out)} more with -o FILE or a wider terminal: {more}", style="dim")
-        )
-    parts.append(Text(""))
-    return parts
-
-
-def _fitting(grid: Grid, widths: list[int], width: int) -> int:
-    """How many columns fit, the name shortened to what must stay of it."""
-    needed = list(widths)
-    if grid.labels:
-        needed[grid.labels - 1] = min(needed[grid.labels - 1], MIN_NAME)
-    count = len(needed)
-    while count > len(needed) - grid.optional and sum(needed[:count]) + GAP * count > width:
-        count -= 1
-    return count

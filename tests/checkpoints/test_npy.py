@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankscope.checkpoints.npy import MAX_RUN, NpyReader
+from rankscope.checkpoints.fortran import MAX_RUN
+from rankscope.checkpoints.npy import NpyReader
 from rankscope.errors import InputRejected
 from rankscope.records import MatrixSpec, TensorInfo
 from tests.contracts.reader import Arrays, ReaderContract, whole

@@ -1,0 +1,163 @@
+"""Each executor against the contract, and what only processes can do: die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+from rankscope.blas import THREAD_VARIABLES
+from rankscope.executors import (
+    Done,
+    Executor,
+    InlineExecutor,
+    ProcessExecutor,
+    ThreadExecutor,
+    available_cores,
+)
+from tests.contracts.executor import (
+    ExecutorContract,
+    dies_first_time,
+    dies_on_negative,
+    square,
+)
+
+
+class TestInline(ExecutorContract):
+    def make(self, workers: int) -> Executor:
+        return InlineExecutor()
+
+
+class TestThreads(ExecutorContract):
+    def make(self, workers: int) -> Executor:
+        return ThreadExecutor(workers)
+
+
+class TestProcesses(ExecutorContract):
+    def make(self, workers: int) -> Executor:
+        return ProcessExecutor(workers)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_item_whose_process_died_is_tried_once_more(workers: int, tmp_path: Path) -> None:
+    markers = [tmp_path / f"{i}{'.fatal' if i == 4 else ''}" for i in range(9)]
+    done = list(ProcessExecutor(workers).run(dies_first_time, markers))
+    assert sorted(one.item for one in done) == sorted(markers)
+    assert all(one.result == one.item.name and not one.lost for one in done)
+
+
+@pytest.mark.parametrize(
+    ("workers", "items"), [(1, [-1, 5]), (3, [0, 1, 2, -3, 4, 5, 6, 7]), (2, [1, 2, 3, -4])]
+)
+def test_an_item_that_always_kills_is_lost_alone(workers: int, items: list[int]) -> None:
+    done = list(ProcessExecutor(workers).run(dies_on_negative, items))
+    assert sorted(one.item for one in done) == sorted(items)
+    for one in done:
+        assert one == Done(one.item, None, lost=True) if one.item < 0 else one.result == one.item
+
+
+class BreakingPool:
+    """A pool that works at once, until it breaks at a chosen submission, as loky's does."""
+
+    def __init__(self, left: list[int]) -> None:
+        self.left = left
+
+    def submit(self, function: Callable[[int], int], item: int) -> Future[int]:
+        self.left[0] -= 1
+        if self.left[0] == 0:
+            raise BrokenProcessPool("died meanwhile")
+        future: Future[int] = Future()
+        future.set_result(function(item))
+        return future
+
+    def shutdown(self, *, wait: bool, kill_workers: bool) -> None:
+        """Nothing to end."""
+
+
+@pytest.mark.parametrize("at", range(1, 14))
+def test_no_item_is_dropped_when_the_pool_breaks_between_submissions(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [at]
+    monkeypatch.setattr(ProcessExecutor, "_pool", lambda *_: BreakingPool(left))
+    done = list(ProcessExecutor(2).run(square, range(10)))
+    assert sorted(one.item for one in done) == list(range(10))
+    assert all(one.result == one.item**2 for one in done)
+
+
+def test_few_items_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Specs are small, and there may be millions: they are drawn as they are needed."""
+    drawn: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(40):
+            drawn.append(i)
+            yield i
+
+    monkeypatch.setattr(ProcessExecutor, "_pool", lambda *_: BreakingPool([-1]))
+    done = ProcessExecutor(2).run(square, items())
+    next(done)
+    assert len(drawn) <= 6
+
+
+def environment(_: int) -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in THREAD_VARIABLES}
+
+
+def blocks_interrupts(_: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_blas_threads_of_workers() -> None:
+    (done,) = ProcessExecutor(1, threads=3).run(environment, [0])
+    assert done.result == dict.fromkeys(THREAD_VARIABLES, "3")
+
+
+def test_ctrl_c_is_the_parent_s_alone() -> None:
+    """From a worker's first instruction on: it inherits that from the moment it is started."""
+    (done,) = ProcessExecutor(1).run(blocks_interrupts, [0])
+    assert done.result is True
+    assert not blocks_interrupts(0)
+
+
+def test_available_cores() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+SCRIPT = """
+import os
+from rankscope.executors import ProcessExecutor
+print("main runs")
+main = os.getpid()
+def own(x):
+    return x + 1, os.getpid() != main
+print(sorted(done.result for done in ProcessExecutor(2).run(own, range(4))))
+"""
+
+
+def test_from_a_script_without_a_guard_a_command_and_stdin(tmp_path: Path) -> None:
+    """A pool that imports the main module again would run it again, and again."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    children = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        for arguments in ([str(script)], ["-c", SCRIPT], ["-"])
+    ]
+    for child in children:
+        out, err = child.communicate(SCRIPT if child is children[2] else None, timeout=60)
+        assert (child.returncode, err) == (0, "")
+        assert out == "main runs\n[(1, True), (2, True), (3, True), (4, True)]\n"

@@ -1,0 +1,334 @@
+"""From tensors to matrices: folding, selecting, reading in blocks."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankscope import analyze
+from rankscope.checkpoints.memory import MemoryCheckpoint
+from rankscope.errors import UsageError
+from rankscope.matrices import (
+    MAX_STACK,
+    Selection,
+    StoredMatrix,
+    check_selection,
+    fold,
+    names_in,
+    select,
+)
+from rankscope.records import Listing, MatrixSpec, Skipped, TensorInfo
+
+
+def listing(*tensors: TensorInfo, skipped: tuple[Skipped, ...] = ()) -> Listing:
+    return Listing("memory", "memory", tensors, skipped)
+
+
+def f32(name: str, *shape: int) -> TensorInfo:
+    return TensorInfo(name, shape, "float32")
+
+
+def selected(found: Listing, *, include: str = "", exclude: str = "") -> list[str]:
+    selection = Selection(tuple(include.split()), tuple(exclude.split()))
+    return [spec.name for spec in select(found, selection)[0]]
+
+
+def reasons(found: Listing) -> dict[str, str]:
+    return {item.name: item.reason for item in select(found, Selection())[1]}
+
+
+class TestFold:
+    """Against reshapes written out by hand."""
+
+    @pytest.mark.parametrize(
+        ("shape", "folded"),
+        [
+            ((10, 20), (10, 20)),
+            ((64, 32, 5), (64, 160)),  # convolution over one axis: (out, in * k)
+            ((64, 32, 3, 3), (64, 288)),
+            ((64, 1, 3, 3), (64, 9)),  # depthwise
+            ((16, 8, 2, 3, 3), (16, 144)),
+            ((3, 3, 3, 3), (3, 27)),
+        ],
+    )
+    def test_convolutions_by_output_channel(
+        self, shape: tuple[int, ...], folded: tuple[int, int]
+    ) -> None:
+        (spec,) = fold(f32("conv.weight", *shape))
+        assert (spec.shape, spec.index, spec.split) == (folded, (), 1)
+        assert spec.kind == ("linear" if len(shape) == 2 else "convolution")
+        array = np.arange(float(np.prod(shape))).reshape(shape)
+        rows = [array[out].ravel() for out in range(shape[0])]
+        np.testing.assert_array_equal(whole(array, spec), np.stack(rows))
+
+    @pytest.mark.parametrize("shape", [(5, 8, 4), (3, 3, 8, 16), (2, 2, 2, 4, 8)])
+    def test_convolutions_stored_channels_last(self, shape: tuple[int, ...]) -> None:
+        (spec,) = fold(TensorInfo("kernel", shape, "float64", channels_last=True))
+        assert spec.kind == "convolution"
+        array = np.arange(float(np.prod(shape))).reshape(shape)
+        columns = [array[..., out].ravel() for out in range(shape[-1])]
+        np.testing.assert_array_equal(whole(array, spec), np.stack(columns, axis=1))
+
+    def test_channels_last_of_two_axes_is_as_stored(self) -> None:
+        (spec,) = fold(TensorInfo("kernel", (8, 3), "float32", channels_last=True))
+        assert (spec.shape, spec.kind) == ((8, 3), "linear")
+
+    @pytest.mark.parametrize(
+        ("name", "shape"),
+        [("experts.gate_up", (8, 16, 6)), ("attn.heads", (4, 16, 6)), ("expert", (9, 3, 3))],
+    )
+    def test_stacks_are_taken_apart(self, name: str, shape: tuple[int, ...]) -> None:
+        specs = list(fold(f32(name, *shape)))
+        assert [spec.name for spec in specs] == [f"{name}[{i}]" for i in range(shape[0])]
+        array = np.arange(float(np.prod(shape))).reshape(shape)
+        for i, spec in enumerate(specs):
+            assert (spec.tensor, spec.index, spec.kind) == (name, (i,), "stacked")
+            np.testing.assert_array_equal(whole(array, spec), array[i])
+
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("model.embed_tokens.weight", "embedding"),
+            ("transformer.wte.weight", "embedding"),
+            ("transformer.wpe.weight", "embedding"),
+            ("shared.weight", "embedding"),
+            ("bert.embeddings.word_embeddings.weight", "embedding"),
+            ("lm_head.weight", "linear"),
+            ("shared_expert.up.weight", "linear"),
+            ("towte.weight", "linear"),
+        ],
+    )
+    def test_embeddings_by_name(self, name: str, kind: str) -> None:
+        (spec,) = fold(f32(name, 50, 8))
+        assert spec.kind == kind
+
+    @pytest.mark.parametrize("shape", [(0, 3, 4), (2**40, 5, 0), (5, 0, 4)])
+    def test_without_elements_there_is_one_empty_matrix(self, shape: tuple[int, ...]) -> None:
+        (spec,) = fold(f32("experts", *shape))
+        assert 0 in spec.shape
+
+
+def whole(array: Any, spec: MatrixSpec) -> Any:
+    checkpoint = MemoryCheckpoint({spec.tensor: array})
+    return checkpoint.read(spec, slice(0, spec.shape[0]), slice(0, spec.shape[1]))
+
+
+class TestSelect:
+    MODEL = listing(
+        f32("a.weight", 4, 3),
+        f32("a.bias", 4),
+        f32("scale"),
+        f32("experts.w", 3, 4, 5),
+        TensorInfo("ids", (4, 4), "int64"),
+        f32("b.weight", 5, 4),
+        skipped=(Skipped("odd", "an odd thing"),),
+    )
+    ALL = ("a.weight", "experts.w[0]", "experts.w[1]", "experts.w[2]", "b.weight")
+
+    def test_everything_has_its_place(self) -> None:
+        assert selected(self.MODEL) == list(self.ALL)
+        assert reasons(self.MODEL) == {
+            "odd": "an odd thing",
+            "a.bias": "vector",
+            "scale": "scalar",
+            "ids": "int64: quantised or an index, no scales",
+        }
+
+    @pytest.mark.parametrize(
+        ("include", "exclude", "expected"),
+        [
+            ("a.*", "", ["a.weight"]),
+            ("a.* b.*", "", ["a.weight", "b.weight"]),
+            ("*", "*.weight", ["experts.w[0]", "experts.w[1]", "experts.w[2]"]),
+            ("experts.w", "", ["experts.w[0]", "experts.w[1]", "experts.w[2]"]),
+            ("experts.*", "experts.w[1]", ["experts.w[0]", "experts.w[2]"]),
+            ("experts.w[2]", "", ["experts.w[2]"]),
+            ("experts.w[[]2]", "", ["experts.w[2]"]),
+            ("[ab].weight", "", ["a.weight", "b.weight"]),
+            ("A.*", "", []),
+        ],
+    )
+    def test_globs(self, include: str, exclude: str, expected: list[str]) -> None:
+        assert selected(self.MODEL, include=include, exclude=exclude) == expected
+
+    def test_what_is_not_wanted_is_listed(self) -> None:
+        _, skipped = select(self.MODEL, Selection(("experts.*",), ("*[[]1]",)))
+        found = {item.name: item.reason for item in skipped}
+        assert found["a.weight"] == "not selected by --include"
+        assert found["experts.w[1]"] == "excluded by --exclude"
+        assert "experts.w[0]" not in found
+
+    def test_a_name_pasted_from_the_table(self) -> None:
+        weights = {"experts.w": np.ones((4, 3, 5)), "experts.w3": np.ones((2, 3))}
+        for name in ("experts.w[3]", "experts.w[0]"):
+            # `[3]` is a character class to fnmatch, which finds another matrix, or none.
+            assert not fnmatch.fnmatchcase(name, name)
+            result = analyze(weights, selection=Selection((name,)))
+            assert name in [row["name"] for row in result.matrices]
+
+    def test_two_matrices_of_one_name(self) -> None:
+        weights = {"e": np.ones((2, 3, 4)), "e[0]": np.eye(3)}
+        result = analyze(weights, metrics=["rank"])
+        assert [(row["name"], row["rank"]) for row in result.matrices] == [("e[1]", 1), ("e[0]", 3)]
+        assert [row["reason"] for row in result.skipped] == ["another tensor has this name"]
+
+    def test_a_stack_of_millions(self) -> None:
+        model = listing(f32("experts", MAX_STACK + 1, 1, 1))
+        assert selected(model) == []
+        assert reasons(model) == {"experts": "a stack of 65537 matrices, expected at most 65536"}
+
+    @given(data=st.data())
+    @settings(deadline=None)
+    def test_every_matrix_is_in_exactly_one_of_the_two(self, data: st.DataObject) -> None:
+        names = st.sampled_from(["w", "experts", "w_scale", "e.weight", "e.scales"])
+        dtypes = st.sampled_from(["float32", "float8_e4m3fn", "int8", "bool", "complex64"])
+        sizes = st.lists(st.integers(0, 4), max_size=5).map(tuple)
+        tensors = st.builds(TensorInfo, names, sizes, dtypes, st.booleans())
+        model = listing(*data.draw(st.lists(tensors, unique_by=lambda tensor: tensor.name)))
+        globs = st.lists(st.sampled_from(["w*", "*", "e*", "w[0]", "*[[]1]", "x"]), max_size=2)
+        selection = Selection(*(tuple(data.draw(globs)) for _ in range(2)))
+        specs, skipped = select(model, selection)
+        counts = Counter([spec.name for spec in specs] + [item.name for item in skipped])
+        for tensor in model.tensors:
+            folded = [spec.name for spec in fold(tensor)] if len(tensor.shape) > 1 else []
+            as_a_whole = counts[tensor.name] == 1
+            one_by_one = bool(folded) and all(counts[name] == 1 for name in folded)
+            if folded == [tensor.name] or not folded:
+                assert as_a_whole
+            else:
+                assert as_a_whole != one_by_one
+        order = [tensor.name for tensor in model.tensors]
+        places = [order.index(spec.tensor) for spec in specs]
+        assert places == sorted(places)
+
+
+class TestQuantised:
+    """Codes without their scales mean nothing, and scales are no weights."""
+
+    @pytest.mark.parametrize(
+        ("weight", "table", "dtype"),
+        [
+            ("q.weight", "q.weight_scale_inv", "float8_e4m3fn"),  # DeepSeek
+            ("q.weight", "q.weight_scale", "float8_e4m3fn"),  # compressed-tensors
+            ("q.weight", "q.weight_scale", "int8"),
+            ("q.weight_packed", "q.weight_scale", "int32"),
+            ("mlp.experts.down_blocks", "mlp.experts.down_scales", "uint8"),  # gpt-oss
+            ("q.qweight", "q.scales", "int32"),  # GPTQ, AWQ
+            ("q.weight", "q.scales", "uint32"),  # MLX
+            ("q.weight", "q.biases", "uint32"),
+            ("q.weight", "q.scale_weight", "float8_e5m2"),  # ComfyUI
+            ("weight", "scales", "int8"),
+        ],
+    )
+    def test_are_skipped_with_their_scales(self, weight: str, table: str, dtype: str) -> None:
+        model = listing(f32(table, 2, 2), TensorInfo(weight, (8, 8), dtype), f32("other", 8, 8))
+        assert selected(model) == ["other"]
+        assert reasons(model) == {
+            table: f"scales of {weight}, no weights",
+            weight: f"{dtype} to be scaled by {table}: dequantise it first",
+        }
+
+    def test_scales_that_are_fp8_themselves(self) -> None:  # NVFP4
+        packed = TensorInfo("q.weight_packed", (8, 4), "uint8")
+        scale = TensorInfo("q.weight_scale", (8, 2), "float8_e4m3fn")
+        assert reasons(listing(packed, scale))["q.weight_scale"] == (
+            "scales of q.weight_packed, no weights"
+        )
+
+    def test_one_scale_for_the_whole_tensor(self) -> None:
+        model = listing(TensorInfo("q.weight", (8, 8), "float8_e4m3fn"), f32("q.weight_scale"))
+        assert reasons(model) == {
+            "q.weight": "float8_e4m3fn to be scaled by q.weight_scale: dequantise it first",
+            "q.weight_scale": "scalar",
+        }
+
+    def test_fp8_without_scales_is_measured(self) -> None:
+        array = np.eye(4).astype(ml_dtypes.float8_e4m3fn)
+        result = analyze({"q.weight": array}, metrics=["rank"])
+        assert [(row["rank"], row["dtype"]) for row in result.matrices] == [(4, "float8_e4m3fn")]
+
+    def test_what_only_sounds_like_scales(self) -> None:
+        model = listing(f32("q.weight", 8, 8), f32("q.weight_scale", 8, 8), f32("q.scales", 3, 3))
+        assert len(selected(model)) == 3
+
+    def test_integers_without_scales(self) -> None:
+        model = listing(TensorInfo("packed", (8, 8), "int8"))
+        assert reasons(model) == {"packed": "int8: quantised or an index, no scales"}
+
+
+class TestCheckSelection:
+    MODEL = listing(f32("model.up.weight", 4, 3), f32("model.up.bias", 4), f32("e", 2, 3, 4))
+
+    def test_globs_that_match(self) -> None:
+        selection = Selection(("*.up.*", "e[1]", "e"), ("model.up.weight", "*.bias"))
+        check_selection(selection, [self.MODEL])
+        check_selection(Selection(), [])
+
+    @pytest.mark.parametrize(
+        ("selection", "message"),
+        [
+            (
+                Selection(("model.upp.weight",)),
+                "--include 'model.upp.weight' matches no matrix; nearest: model.up.weight",
+            ),
+            (Selection(("model.*", "zzz")), "--include 'zzz' matches no matrix"),
+            (Selection(("*.bias",)), "--include '*.bias' matches no matrix"),
+            (Selection((), ("e[7]",)), r"--exclude 'e[7]' matches no matrix; nearest: e["),
+        ],
+    )
+    def test_one_that_matches_nothing(self, selection: Selection, message: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            check_selection(selection, [self.MODEL])
+        assert str(caught.value).startswith(message)
+
+    def test_one_listing_that_has_it_is_enough(self) -> None:
+        check_selection(Selection(("late.*",)), [self.MODEL, listing(f32("late.weight", 3, 3))])
+
+    def test_the_command_and_memory_refuse_it_alike(self) -> None:
+        with pytest.raises(UsageError, match="matches no matrix"):
+            analyze({"w": np.eye(3)}, selection=Selection(("v",)))
+        result = analyze({"w": np.eye(3), "b": np.ones(3)}, selection=Selection((), ("b",)))
+        assert [row["name"] for row in result.matrices] == ["w"]
+
+    def test_names_are_those_of_tensors_and_of_matrices(self) -> None:
+        assert list(dict.fromkeys(names_in(self.MODEL))) == [
+            "model.up.weight", "e", "e[0]", "e[1]",
+        ]  # fmt: skip
+
+
+class TestBlocks:
+    @given(
+        st.integers(1, 9),
+        st.integers(1, 9),
+        st.sampled_from([0, 1]),
+        st.integers(1, 100),
+    )
+    @settings(deadline=None)
+    def test_of_either_axis(self, rows: int, columns: int, axis: Any, most: int) -> None:
+        array = np.arange(float(rows * columns)).reshape(rows, columns)
+        (spec,) = fold(TensorInfo("w", (rows, columns), "float64"))
+        stored = StoredMatrix(MemoryCheckpoint({"w": array}), spec)
+        assert (stored.shape, stored.dtype) == ((rows, columns), "float64")
+        blocks = list(stored.blocks(axis, most))
+        np.testing.assert_array_equal(np.concatenate(blocks, axis), array)
+        across = array.shape[1 - axis]
+        assert all(block.size <= max(most, across) for block in blocks)
+        pieces = list(stored.row_major(most))
+        np.testing.assert_array_equal(
+            np.concatenate([piece.ravel() for piece in pieces]), array.ravel()
+        )
+        assert all(piece.size <= most for piece in pieces)
+
+    @pytest.mark.parametrize("shape", [(2**62, 0), (0, 2**62), (0, 0)])
+    def test_of_nothing_there_are_none(self, shape: tuple[int, int]) -> None:
+        spec = MatrixSpec("w", "w", (), 1, shape, "float64", "linear")
+        stored = StoredMatrix(MemoryCheckpoint({}), spec)
+        assert list(stored.blocks(0, 10)) == list(stored.blocks(1, 10)) == []
+        assert list(stored.row_major(10)) == []

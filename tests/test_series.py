@@ -1,0 +1,382 @@
+"""Directories as trainers leave them: which snapshots they hold, in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from rankscope import analyze
+from rankscope.errors import InputRejected
+from rankscope.files import atomic_path
+from rankscope.measure import How
+from rankscope.series import Series, discover, group_files
+from rankscope.stepnames import is_unfinished, step_in
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def found(series: Series) -> list[tuple[str, int | None]]:
+    """Paths below the series' own, and steps."""
+    return [
+        (str(one.path.relative_to(series.path)) if one.path != series.path else "", one.step)
+        for one in series.snapshots
+    ]
+
+
+def skipped(series: Series) -> dict[str, str]:
+    return {item.name: item.reason for item in series.skipped}
+
+
+class TestStepIn:
+    @pytest.mark.parametrize(
+        ("name", "step"),
+        [
+            ("step-00001234.safetensors", 1234),
+            ("checkpoint-500", 500),
+            ("epoch=3-step=100.ckpt", 100),
+            ("epoch=3-step=100-v1.ckpt", 100),
+            ("step=100-epoch=3.ckpt", 100),
+            ("step1000", 1000),
+            ("global_step1000", 1000),
+            ("model_step_70.pt", 70),
+            ("globalStep70.pt", 70),
+            ("modelEpoch7.pt", 7),
+            ("STEP12.pt", 12),
+            ("steps-12.pt", 12),
+            ("step 12.pt", 12),
+            ("iter_0004000.pth", 4000),
+            ("model_iter5.pt", 5),
+            ("iteration.12.npz", 12),
+            ("epochs_10.h5", 10),
+            ("ckpt-5.pt", 5),
+            ("2024-01-31-step7.pt", 7),
+            ("resnet18-epoch3.pt", 3),
+            ("checkpoint-500-step-600", 600),
+            ("step0", 0),
+            ("step1000-tokens4B", 1000),
+        ],
+    )
+    def test_a_word_and_a_number(self, name: str, step: int) -> None:
+        assert step_in(name) == step
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "resnet18.pt",
+            "footstep3.pt",
+            "misstep-3.pt",
+            "mystep3.pt",
+            "arbiter5.pt",
+            "model_iter",
+            "model_iter.pt",
+            "bert-epochs-of-3",
+            "stepsize3.pt",
+            "criterion3.pt",
+            "checkpoint_last.pt",
+            "checkpoint.pt",
+            "llama-3-8b.safetensors",
+            "sdxl_4step.safetensors",
+            "step",
+            "step-.pt",
+            "",
+        ],
+    )
+    def test_no_step(self, name: str) -> None:
+        assert step_in(name) is None
+
+
+class TestUnfinished:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            ".hidden.safetensors",
+            ".step-3.safetensors.9-01234567.tmp",
+            "tmp-checkpoint-500",
+            "checkpoint-500.tmp",
+            "step-3.tmp.safetensors",
+            "step3.pt.part",
+            "step3.pt~",
+            "model.safetensors.incomplete",
+        ],
+    )
+    def test_temporary(self, name: str) -> None:
+        assert is_unfinished(name)
+
+    @pytest.mark.parametrize("name", ["step-3.pt", "tmpo-step3.pt", "partial-step3.pt", "attmp3"])
+    def test_not_temporary(self, name: str) -> None:
+        assert not is_unfinished(name)
+
+
+class TestLayouts:
+    """What the run directory's description promises."""
+
+    def test_a_run_of_ours(self, tmp_path: Path) -> None:
+        names = [f"snapshots/step-{step:08d}.safetensors" for step in (100, 9, 0)]
+        touch(tmp_path / "run.json", *(tmp_path / name for name in names))
+        touch(tmp_path / "log.jsonl", tmp_path / "spectra" / "spectra.sqlite3")
+        series = discover(tmp_path)
+        assert found(series) == [(names[2], 0), (names[1], 9), (names[0], 100)]
+        assert series.run == tmp_path
+        assert series.skipped == ()
+
+    def test_a_run_of_ours_in_hdf5(self, tmp_path: Path) -> None:
+        touch(tmp_path / "run.json", tmp_path / "snapshots/step-00000001.h5")
+        assert found(discover(tmp_path)) == [("snapshots/step-00000001.h5", 1)]
+
+    def test_a_run_whose_record_is_not_written_yet(self, tmp_path: Path) -> None:
+        touch(tmp_path / "snapshots/step-1.safetensors")
+        assert discover(tmp_path).run is None
+        assert len(discover(tmp_path).snapshots) == 1
+
+    @pytest.mark.parametrize("files", [["run.json"], ["run.json", "snapshots/.step-1.h5.9.tmp"]])
+    def test_a_run_that_has_just_begun(self, tmp_path: Path, files: list[str]) -> None:
+        touch(*(tmp_path / file for file in files))
+        with pytest.raises(InputRejected, match="without a snapshot in snapshots/ yet"):
+            discover(tmp_path)
+
+    @pytest.mark.parametrize(
+        "layout",
+        [
+            "checkpoint-{}/model.safetensors",  # HF Trainer
+            "checkpoint-{}/pytorch_model.bin",
+            "checkpoint-{}/model.safetensors.index.json",
+            "checkpoint-{}/adapter_model.safetensors",  # PEFT
+            "step{}/pytorch_model.bin",  # Pythia
+            "global_step{}/weights.pt",  # a directory with one file of weights
+            "epoch=3-step={}.ckpt",  # Lightning
+            "model-step-{}.safetensors",
+            "ckpt_{}.pt",
+            "iter_{}.pth",
+            "weights{}.npz",
+            "{}.safetensors",
+        ],
+    )
+    def test_ordered_by_number_not_by_text(self, tmp_path: Path, layout: str) -> None:
+        steps = (1000, 200, 30, 0)
+        touch(*(tmp_path / layout.format(step) for step in steps))
+        series = discover(tmp_path)
+        assert found(series) == [(layout.format(step), step) for step in sorted(steps)]
+        assert series.skipped == ()
+
+    def test_numbers_with_and_without_zeros(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / f"step{step}.pt" for step in ("0100", "9", "00020")))
+        assert [one.step for one in discover(tmp_path).snapshots] == [9, 20, 100]
+
+    def test_what_a_trainer_keeps_beside_the_weights(self, tmp_path: Path) -> None:
+        for step in (5, 10):
+            folder = tmp_path / f"checkpoint-{step}"
+            touch(*(folder / name for name in ("model.safetensors", "optimizer.pt", "config.json")))
+        touch(tmp_path / "logs" / "events")
+        assert found(discover(tmp_path)) == [
+            ("checkpoint-5/model.safetensors", 5),
+            ("checkpoint-10/model.safetensors", 10),
+        ]
+
+    def test_the_model_with_its_checkpoints_beside(self, tmp_path: Path) -> None:
+        touch(tmp_path / "model.safetensors", tmp_path / "training_args.bin")
+        touch(*(tmp_path / f"checkpoint-{step}" / "model.safetensors" for step in (5, 10)))
+        series = discover(tmp_path)
+        assert [one.step for one in series.snapshots] == [5, 10]
+        assert skipped(series) == {
+            "model.safetensors": "final weights beside checkpoints; give its path"
+        }
+
+    def test_the_model_with_numbered_files_beside(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / name for name in ("model.safetensors", "step1.pt", "step2.pt")))
+        series = discover(tmp_path)
+        assert found(series) == [("step1.pt", 1), ("step2.pt", 2)]
+        assert list(skipped(series)) == ["model.safetensors"]
+
+    def test_one_numbered_file_beside_a_model_is_no_series(self, tmp_path: Path) -> None:
+        touch(tmp_path / "model.safetensors", tmp_path / "optimizer-step7.pt")
+        assert found(discover(tmp_path)) == [("model.safetensors", None)]
+
+    def test_files_beside_numbered_directories_are_listed(self, tmp_path: Path) -> None:
+        touch(tmp_path / "checkpoint-5" / "model.safetensors", tmp_path / "step9.pt")
+        series = discover(tmp_path)
+        assert [one.step for one in series.snapshots] == [5]
+        assert skipped(series) == {"step9.pt": "a file beside numbered directories; give its path"}
+
+    def test_a_model_directory(self, tmp_path: Path) -> None:
+        for name in ("plain", "checkpoint-500"):
+            touch(tmp_path / name / "model.safetensors", tmp_path / name / "tokenizer.json")
+        assert found(discover(tmp_path / "plain")) == [("model.safetensors", None)]
+        assert found(discover(tmp_path / "checkpoint-500")) == [("model.safetensors", 500)]
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        touch(tmp_path / "resnet18.pt", tmp_path / "step7.pt")
+        assert found(discover(tmp_path / "resnet18.pt")) == [("", None)]
+        assert found(discover(str(tmp_path / "step7.pt"))) == [("", 7)]
+
+
+class TestOddsAndEnds:
+    def test_the_same_step_twice(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / f"epoch=1-step={name}.ckpt" for name in ("10", "10-v1", "20")))
+        series = discover(tmp_path)
+        assert found(series) == [("epoch=1-step=10-v1.ckpt", 10), ("epoch=1-step=20.ckpt", 20)]
+        assert skipped(series) == {
+            "epoch=1-step=10.ckpt": "the same step as epoch=1-step=10-v1.ckpt"
+        }
+
+    def test_the_same_step_in_two_directories(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / f"checkpoint-{name}" / "model.safetensors" for name in ("5", "05")))
+        assert skipped(discover(tmp_path)) == {
+            "checkpoint-5/model.safetensors": "the same step as checkpoint-05/model.safetensors"
+        }
+
+    def test_files_without_a_step_among_others(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / name for name in ("last.ckpt", "step1.ckpt", "step2.ckpt", "notes.md")))
+        series = discover(tmp_path)
+        assert [one.step for one in series.snapshots] == [1, 2]
+        assert skipped(series) == {"last.ckpt": "no step in its name, unlike its neighbours"}
+
+    def test_a_final_file_among_numbers(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / name for name in ("w9.npz", "w10.npz", "final.npz")))
+        series = discover(tmp_path)
+        assert found(series) == [("w9.npz", 9), ("w10.npz", 10)]
+        assert list(skipped(series)) == ["final.npz"]
+
+    def test_two_families_of_numbers_have_no_steps(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / name for name in ("a1.npz", "a2.npz", "b1.npz", "b2.npz")))
+        assert [one.step for one in discover(tmp_path).snapshots] == [None] * 4
+
+    def test_files_that_nothing_orders(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / name for name in ("encoder.pt", "decoder.pt")))
+        assert found(discover(tmp_path)) == [("decoder.pt", None), ("encoder.pt", None)]
+
+    def test_numbered_directories_without_a_model_are_listed(self, tmp_path: Path) -> None:
+        touch(tmp_path / "checkpoint-5" / "model.safetensors")
+        touch(*(tmp_path / "checkpoint-10" / name for name in ("rank_0.pt", "rank_1.pt")))
+        (tmp_path / "checkpoint-15").mkdir()
+        series = discover(tmp_path)
+        assert [one.step for one in series.snapshots] == [5]
+        reason = "holds no model, or several files of weights"
+        assert skipped(series) == {"checkpoint-10": reason, "checkpoint-15": reason}
+
+    @pytest.mark.parametrize("place", ["", "snapshots"])
+    def test_what_is_being_written_is_no_snapshot(self, tmp_path: Path, place: str) -> None:
+        folder = tmp_path / place
+        touch(folder / "step-1.safetensors", folder / "step-2.safetensors")
+        touch(folder / ".step-3.safetensors.1-01234567.tmp")
+        touch(folder / "tmp-checkpoint-4" / "model.safetensors", folder / ".checkpoint-6" / "m.pt")
+        with atomic_path(folder / "step-5.safetensors") as inner:
+            inner.write_bytes(b"half")
+            assert [one.step for one in discover(tmp_path).snapshots] == [1, 2]
+            assert [one.step for one in discover(folder).snapshots] == [1, 2]
+        assert [one.step for one in discover(folder).snapshots] == [1, 2, 5]
+
+    def test_shards_without_their_index(self, tmp_path: Path) -> None:
+        touch(*(tmp_path / f"model-0000{i}-of-00002.safetensors" for i in (1, 2)))
+        with pytest.raises(InputRejected, match=r"holds shards without an index, expected a \*"):
+            discover(tmp_path)
+
+    def test_links_are_followed(self, tmp_path: Path) -> None:
+        touch(tmp_path / "blobs" / "x", tmp_path / "blobs" / "y")
+        (tmp_path / "runs").mkdir()
+        for step, blob in ((1, "x"), (2, "y")):
+            (tmp_path / "runs" / f"step{step}.pt").symlink_to(f"../blobs/{blob}")
+        (tmp_path / "runs" / "step3.pt").symlink_to("../blobs/gone")
+        assert [one.step for one in discover(tmp_path / "runs").snapshots] == [1, 2]
+
+
+class TestNothingThere:
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("gone", "no such file or directory"),
+            ("file/below", "cannot be opened: Not a directory"),
+            ("x" * 5000, "cannot be opened: File name too long"),
+            ("a\0b", "cannot be opened: embedded null byte"),
+            ("loop", "cannot be opened: Too many levels of symbolic links"),
+            ("dangling", "no such file or directory"),
+            ("empty", "holds no weights, expected files ending in .safetensors, "),
+            ("text", "holds no weights, expected files ending in .safetensors, "),
+        ],
+    )
+    @pytest.mark.parametrize("ask", [discover, lambda path: group_files([path])])
+    def test_is_said(
+        self, tmp_path: Path, name: str, reason: str, ask: Callable[[Path], object]
+    ) -> None:
+        touch(tmp_path / "file", tmp_path / "text" / "notes.md")
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "loop").symlink_to("loop")
+        (tmp_path / "dangling").symlink_to("gone")
+        with pytest.raises(InputRejected) as caught:
+            ask(tmp_path / name)
+        assert caught.value.reason.startswith(reason)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    def test_no_permission(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0)
+        try:
+            with pytest.raises(InputRejected, match="cannot be listed: Permission denied"):
+                discover(tmp_path)
+        finally:
+            tmp_path.chmod(0o700)
+
+
+class TestGroupFiles:
+    def steps(self, *paths: Path) -> list[list[int | None]]:
+        return [[one.step for one in series.snapshots] for series in group_files(paths)]
+
+    def test_numbered_files_of_one_directory_are_a_series(self, tmp_path: Path) -> None:
+        paths = [tmp_path / f"step{step}.pt" for step in (10, 9, 100)]
+        touch(*paths)
+        (series,) = group_files(paths)
+        assert series.path == tmp_path
+        assert [one.step for one in series.snapshots] == [9, 10, 100]
+
+    def test_so_are_checkpoint_directories(self, tmp_path: Path) -> None:
+        paths = [tmp_path / f"checkpoint-{step}" for step in (1000, 500)]
+        touch(*(path / "model.safetensors" for path in paths))
+        assert self.steps(*paths) == [[500, 1000]]
+
+    def test_a_file_given_twice_counts_once(self, tmp_path: Path) -> None:
+        paths = [tmp_path / f"step{step}.pt" for step in (1, 2)]
+        touch(*paths, tmp_path / "x.pt")
+        assert self.steps(*paths, paths[0]) == [[1, 2]]
+        assert self.steps(tmp_path / "x.pt", tmp_path / "x.pt") == [[None]]
+
+    def test_models_of_two_names_are_no_series(self, tmp_path: Path) -> None:
+        paths = [tmp_path / f"{name}-step5.pt" for name in ("adam", "sgd")]
+        touch(*paths)
+        assert self.steps(*paths) == [[5], [5]]
+
+    def test_none_is_dropped_for_having_the_same_step(self, tmp_path: Path) -> None:
+        paths = [tmp_path / f"resnet{depth}-step5.pt" for depth in (18, 50)]
+        touch(*paths)
+        assert self.steps(*paths) == [[5], [5]]
+
+    def test_files_of_two_directories_are_two_series(self, tmp_path: Path) -> None:
+        paths = [tmp_path / run / f"step{step}.pt" for step in (1, 2) for run in "ab"]
+        touch(*paths)
+        found = group_files(paths)
+        assert [series.path for series in found] == [tmp_path / "a", tmp_path / "b"]
+        assert self.steps(*paths) == [[1, 2], [1, 2]]
+
+    def test_unnumbered_files_are_each_their_own(self, tmp_path: Path) -> None:
+        paths = [tmp_path / name for name in ("b.pt", "a.pt")]
+        touch(*paths)
+        assert [series.path for series in group_files(paths)] == paths
+
+    def test_runs_named_by_a_step_stay_runs(self, tmp_path: Path) -> None:
+        paths = [tmp_path / f"step{i}" for i in (1, 2)]
+        for path in paths:
+            touch(path / "run.json", path / "snapshots" / "step-7.safetensors")
+        assert [series.run for series in group_files(paths)] == paths
+
+    def test_a_directory_of_unordered_files_tells_them_apart(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            save_file({"w": np.eye(3)}, tmp_path / f"{name}.safetensors")
+        result = analyze(tmp_path, how=How(store=False))
+        sources = [str(tmp_path / f"{name}.safetensors") for name in ("a", "b")]
+        assert [row["source"] for row in result.matrices] == sources

@@ -160,9 +160,10 @@ class ProcessExecutor:
         from loky import ProcessPoolExecutor
 
         threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        return ProcessPoolExecutor(
-            workers, initializer=_begin_worker, initargs=(os.getpid(),), env=threads
-        )
+        with _interrupts_held():
+            return ProcessPoolExecutor(
+                workers, initializer=_begin_worker, initargs=(os.getpid(),), env=threads
+            )
 
 
 def _submit(

@@ -96,7 +96,7 @@ def measure_task(task: Task) -> list[Outcome]:
     """The spectra of a task's matrices, from the store where their content is known."""
     same = unchanged(task.seen)
     try:
-        checkpoint = open_checkpoint(task.path)
+        checkpoint = open_checkpoint(task.path, {spec.tensor for spec in task.specs})
     except (InputRejected, OSError) as error:
         return [_unreadable(spec, _why(error)) for spec in task.specs]
     store = SpectrumStore(task.store, ROUTE_VERSION, read_only=True)

@@ -5,6 +5,7 @@ A new format is one file with a `Reader` in it and one entry in `READERS`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -89,10 +90,15 @@ def reader_for(path: Path) -> Reader:
     raise InputRejected(path, f"begins with {head[:8]!r}, which no reader knows ({known})")
 
 
-def open_checkpoint(path: Path | str) -> Checkpoint:
+def open_checkpoint(path: Path | str, wanted: Collection[str] | None = None) -> Checkpoint:
     """Open a checkpoint: a file, the index of a sharded one, or a model directory.
 
     Reads headers only. Close it after use.
+
+    Args:
+        path: where it is.
+        wanted: names of tensors, when no others will be read: of a model in hundreds of shards
+            only those that hold them are opened.
 
     Raises:
         InputRejected: it is not there, not sound, or in no format that is known.
@@ -104,7 +110,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
             raise InputRejected(path, f"holds no model, expected one of {', '.join(MODEL_FILES)}")
         path = model
     if path.name.endswith(INDEX_SUFFIX):
-        return ShardedCheckpoint(path, _open_file)
+        return ShardedCheckpoint(path, _open_file, wanted)
     return _open_file(path)
 
 

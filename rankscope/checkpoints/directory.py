@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,16 @@ def find_model(directory: Path) -> Path | None:
 class ShardedCheckpoint:
     """A `Checkpoint` over the shards of an index."""
 
-    def __init__(self, index: Path, open_file: OpenFile) -> None:
-        """Open all shards; `open_file` opens a file, and no directory and no other index."""
+    def __init__(
+        self, index: Path, open_file: OpenFile, wanted: Collection[str] | None = None
+    ) -> None:
+        """Open the shards.
+
+        Args:
+            index: the index file.
+            open_file: opens a file, and no directory and no other index.
+            wanted: names of tensors; shards that are not needed for them stay closed.
+        """
         self._index = index
         self._shards: dict[str, Checkpoint] = {}
         self._home: dict[str, str] = {}
@@ -68,18 +76,24 @@ class ShardedCheckpoint:
         asked: dict[str, list[str]] = defaultdict(list)
         for name, shard in read_index(index).items():
             asked[shard].append(name)
+        # The shards that hold what is wanted come first; an index that errs makes it all of them.
+        needed = {shard for shard, names in asked.items() if not _disjoint(wanted, names)}
         try:
-            for shard, names in asked.items():
-                path = shard_path(index, shard)
-                if os.path.exists(path):
-                    self._shards[shard] = open_file(path)
-                    self._take(shard, names)
-                else:
-                    self._missing += [Skipped(name, f"shard {shard} is missing") for name in names]
+            for shard in sorted(asked, key=lambda shard: shard not in needed):
+                if shard in needed or wanted is None or not self._home.keys() >= set(wanted):
+                    self._open(shard, asked[shard], open_file)
             self._listing = self._combined(set(asked))
         except BaseException:
             self.close()
             raise
+
+    def _open(self, shard: str, names: Sequence[str], open_file: OpenFile) -> None:
+        path = shard_path(self._index, shard)
+        if os.path.exists(path):
+            self._shards[shard] = open_file(path)
+            self._take(shard, names)
+        else:
+            self._missing += [Skipped(name, f"shard {shard} is missing") for name in names]
 
     def _take(self, shard: str, asked: Sequence[str]) -> None:
         """Add a shard's tensors, and what the index expects of it and it has not got."""
@@ -129,6 +143,10 @@ class ShardedCheckpoint:
         """Close all shards."""
         for checkpoint in self._shards.values():
             checkpoint.close()
+
+
+def _disjoint(wanted: Collection[str] | None, names: Sequence[str]) -> bool:
+    return wanted is not None and not any(name in wanted for name in names)
 
 
 def read_index(index: Path) -> Mapping[str, str]:

@@ -69,6 +69,22 @@ class TestSound:
         np.testing.assert_array_equal(window, np.eye(4))
         checkpoint.close()
 
+    def test_only_the_shards_that_are_wanted_are_opened(self, tmp_path: Path) -> None:
+        directory = sharded(tmp_path / "m")
+        checkpoint = open_checkpoint(directory, {"b"})
+        assert checkpoint.listing.files == (str(directory / INDEX), str(directory / SECOND))
+        assert {t.name for t in checkpoint.listing.tensors} == {"b", "bias"}
+        checkpoint.close()
+
+    def test_a_wanted_tensor_is_found_where_the_index_does_not_say(self, tmp_path: Path) -> None:
+        directory = sharded(tmp_path / "m")
+        write_index(directory, {"a": FIRST, "b": FIRST, "bias": SECOND})
+        checkpoint = open_checkpoint(directory, {"b"})
+        (info,) = [t for t in checkpoint.listing.tensors if t.name == "b"]
+        window = checkpoint.read(whole(info), slice(0, 4), slice(0, 4))
+        np.testing.assert_array_equal(window, np.eye(4))
+        checkpoint.close()
+
     def test_analysed_from_beginning_to_end(self, tmp_path: Path) -> None:
         result = analyze(sharded(tmp_path / "m"), how=How(store=False))
         assert [(row["name"], row["rank"]) for row in result.matrices] == [("a", 2), ("b", 4)]

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Item, Result]):
-    """An item and its result; `lost` when the process died on it, twice."""
+    """An item and its result; `lost` when the process died or hung on it, twice."""
 
     item: Item
     result: Result | None
@@ -99,10 +99,13 @@ class ProcessExecutor:
     Attributes:
         workers: processes at a time.
         threads: BLAS threads of each.
+        limit: seconds after which an item counts as hung, and its process is killed; None for
+            work that may take any time.
     """
 
     workers: int
     threads: int = 1
+    limit: float | None = None
 
     def run(
         self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -127,7 +130,10 @@ class ProcessExecutor:
             # Few in flight: when the pool breaks, each of them has to be tried again.
             suspects += _submit(pool, function, _first(queue, 2 * self.workers), flying)
             while flying:
-                finished, _ = wait(flying, return_when="FIRST_COMPLETED")
+                finished, _ = wait(flying, self.limit, return_when="FIRST_COMPLETED")
+                if not finished:
+                    suspects += flying.values()
+                    break
                 for future in finished:
                     item = flying.pop(future)
                     if isinstance(future.exception(), BrokenProcessPool):
@@ -148,9 +154,9 @@ class ProcessExecutor:
         try:
             with _interrupts_held():
                 future = pool.submit(function, item)
-            result = future.result()
+            result = future.result(self.limit)
             clean = True
-        except BrokenProcessPool:
+        except (BrokenProcessPool, TimeoutError):
             return Done(item, None, lost=True)
         finally:
             pool.shutdown(wait=True, kill_workers=not clean)

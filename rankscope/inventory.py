@@ -17,6 +17,10 @@ from rankscope.store import SpectrumStore
 from rankscope.worker import list_checkpoint
 
 
+# HDF5 headers of 10 000 datasets are read in about 2 s on the machine of docs/performance.md.
+LISTING_SECONDS = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One snapshot of one series and what is wanted of it.
@@ -100,7 +104,8 @@ def _list(
             (isolated if needs_isolation(path) else inline).append(path)
         except InputRejected as error:
             yield path, error
-    for group, executor in ((inline, InlineExecutor()), (isolated, ProcessExecutor(1))):
+    child = ProcessExecutor(1, limit=LISTING_SECONDS)
+    for group, executor in ((inline, InlineExecutor()), (isolated, child)):
         for done in executor.run(list_checkpoint, group) if group else ():
-            crash = InputRejected(done.item, "the library that reads this format crashed on it")
-            yield done.item, crash if done.result is None else done.result
+            reason = "the library that reads this format crashed or hung on it: damaged?"
+            yield done.item, done.result or InputRejected(done.item, reason)

@@ -26,6 +26,7 @@ from tests.contracts.executor import (
     ExecutorContract,
     dies_first_time,
     dies_on_negative,
+    hangs_on_negative,
     square,
 )
 
@@ -51,6 +52,11 @@ def test_an_item_whose_process_died_is_tried_once_more(workers: int, tmp_path: P
     done = list(ProcessExecutor(workers).run(dies_first_time, markers))
     assert sorted(one.item for one in done) == sorted(markers)
     assert all(one.result == one.item.name and not one.lost for one in done)
+
+
+def test_an_item_that_hangs_is_lost_alone() -> None:
+    done = list(ProcessExecutor(1, limit=1.0).run(hangs_on_negative, [1, -2, 3]))
+    assert {one.item: one.lost for one in done} == {1: False, -2: True, 3: False}
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     calls: list[Path] = []
 
-    def counted(path: Path) -> Any:
+    def counted(path: Path, *rest: Any) -> Any:
         calls.append(path)
-        return open_checkpoint(path)
+        return open_checkpoint(path, *rest)
 
     monkeypatch.setattr("rankscope.worker.open_checkpoint", counted)
     return calls

@@ -16,7 +16,6 @@ from rankscope.series import Series, Snapshot
 from rankscope.store import SpectrumStore
 from rankscope.worker import list_checkpoint
 
-
 # HDF5 headers of 10 000 datasets are read in about 2 s on the machine of docs/performance.md.
 LISTING_SECONDS = 60.0
 

@@ -72,9 +72,9 @@ class Question:
         for column in columns:
             try:
                 column.read(_PROBE)
-            except (TypeError, ValueError, ArithmeticError) as error:
+            except TypeError as error:
                 raise UsageError(
-                    f"metric {column.key}: a parameter is of the wrong kind or size"
+                    f"metric {column.key}: a parameter is of the wrong kind"
                 ) from error
         return columns
 

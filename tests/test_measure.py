@@ -258,16 +258,33 @@ class TestDamage:
         with pytest.raises(InputRejected, match="no such file"):
             analyze(tmp_path / "nowhere")
 
-    def test_the_store_is_let_go_when_listing_fails(self, tmp_path: Path) -> None:
+    def test_the_store_is_let_go_when_the_question_makes_no_sense(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its listings are remembered in a transaction that nobody would end."""
         store = tmp_path / "store"
-        bad = tmp_path / "bad.safetensors"
-        bad.write_bytes(b"")
-        with pytest.raises(InputRejected):
-            analyze(bad, store=store, verify=True)
-        db = SpectrumStore(store, ROUTE_VERSION)
-        db.forget([bad])  # would wait for a lock that is still held
-        db.commit()
-        db.close()
+        nothing = Selection(include=("nothing",))
+        with pytest.raises(UsageError) as held:
+            rankscope.analyze(run, selection=nothing, how=How(store=store))
+        monkeypatch.setattr("rankscope.store.LOCK_SECONDS", 0.1)
+        analyze(run, store=store)  # warns when it has to wait for a lock
+        assert held.value
+
+    def test_the_store_is_not_locked_while_files_are_listed(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Listing may take minutes, and others wait for seconds only."""
+        store = tmp_path / "store"
+        analyze(run, store=store)
+
+        def beside(*arguments: Any) -> Any:
+            monkeypatch.undo()
+            monkeypatch.setattr("rankscope.store.LOCK_SECONDS", 0.1)
+            analyze(run / "step-1.safetensors", store=store, verify=True)
+            return take_inventory(*arguments)
+
+        monkeypatch.setattr(module, "take_inventory", beside)
+        assert len(analyze(run, store=store, verify=True).matrices) == 24
 
 
 class Fatal:

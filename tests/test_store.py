@@ -464,27 +464,37 @@ class TestAnalysis:
         assert opened
         assert solved == []
 
-    def test_a_file_replaced_while_it_is_measured_is_not_remembered_wrongly(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("back", ["while it is measured", "afterwards"])
+    def test_a_file_replaced_and_put_back_is_not_remembered_wrongly(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: str
     ) -> None:
-        """Moved away and back: what was read between belongs to another file."""
+        """What was read between belongs to another file."""
         file = save(tmp_path / "w.safetensors", {"w": np.eye(5)})
         other = save(tmp_path / "other", {"w": np.ones((5, 5))})
         away = tmp_path / "away"
         from rankscope.worker import measure_task
 
+        def put_back() -> None:
+            if away.exists():
+                os.rename(file, other)
+                os.rename(away, file)
+
         def swapped(task: Any) -> Any:
             os.rename(file, away)
             os.rename(other, file)
-            try:
-                return measure_task(task)
-            finally:
-                os.rename(file, other)
-                os.rename(away, file)
+            found = measure_task(task)
+            put_back()
+            return found
+
+        def late(matrix: StoredMatrix, route: Route) -> Measurement:
+            if back == "while it is measured":
+                put_back()
+            return solve(matrix, route)
 
         store = tmp_path / "store"
         with monkeypatch.context() as patch:
             patch.setattr("rankscope.measure.measure_task", swapped)
+            patch.setattr("rankscope.worker.solve", late)
             assert analyze(file, store).matrices[0]["rank"] == 1
         assert analyze(file, store).matrices[0]["rank"] == 5
 

@@ -109,7 +109,7 @@ def test_a_file_whose_library_crashes_on_it(
     found = inventory([tmp_path])
     assert [entry.snapshot.step for entry in found.entries] == ([2] if crashes else [1, 2])
     assert [error.reason for _, error in found.rejected] == (
-        ["the library that reads this format crashed or hung on it"] if crashes else []
+        ["the library that reads this format crashed or hung on it: damaged?"] if crashes else []
     )
 
 

@@ -11,7 +11,7 @@ from rankscope.views.layout import Grid, grids, remarks
 def render(table: Table, *, everything: bool = False) -> str:
     """Tables without a style of their own, so that the notebook's theme applies."""
     parts = [_grid(grid) for grid in grids(table, everything=everything)]
-    parts += [f"<p>{escape(line)}</p>" for line in remarks(table, everything=everything)]
+    parts += [f"<p>{escape(line)}</p>" for line in remarks(table.skipped, everything=everything)]
     return "\n".join(parts)
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from rankscope.overview import Overview
 from rankscope.text import printable
-from rankscope.views.layout import MANY_MATRICES, SHORT_TYPES, Grid, by_source
+from rankscope.views.layout import LACK, MANY_MATRICES, SHORT_TYPES, Grid, by_source, remarks
 from rankscope.views.richgrid import grid_lines
 
 STEPS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -36,14 +36,8 @@ def renderable(overview: Overview, width: int, *, everything: bool) -> Renderabl
         first = 1 if all(row["step"] is None for row in rows) else 0
         body = tuple(row[first:] for row in cells)
         parts += grid_lines(Grid(title, heads[first:], body, 2 - first, 0), width)
-    for source, rows in by_source(overview.skipped).items():
-        for row in rows if everything else rows[:MANY_MATRICES]:
-            word = "missing" if row["missing"] else "not measured"
-            text = f"{word}: {printable(row['name'])} ({printable(row['reason'])})"
-            parts.append(Text(text, style="bold yellow" if row["missing"] else "dim"))
-        if not everything and len(rows) > MANY_MATRICES:
-            left = len(rows) - MANY_MATRICES
-            parts.append(Text(f"not measured: {left} more in {printable(source)}", style="dim"))
+    for remark in remarks(overview.skipped, everything=everything):
+        parts.append(Text(remark, style="bold yellow" if remark.startswith(LACK) else "dim"))
     parts.append(Text(cost_line(overview), style="bold"))
     return Group(*parts)
 

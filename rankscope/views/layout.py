@@ -193,16 +193,16 @@ def spaced(rows: Sequence[Row], count: int) -> list[Row]:
     return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
 
 
-def remarks(table: Table, *, everything: bool) -> list[str]:
+def remarks(skipped: Sequence[Row], *, everything: bool) -> list[str]:
     """Lines about what is not in the tables: left out on purpose, then what is lacking."""
     reasons: dict[str, set[str]] = {}
-    for row in table.skipped:
+    for row in skipped:
         if not row["missing"]:
             reasons.setdefault(row["reason"], set()).add(row["name"])
     plain_first = sorted(reasons, key=lambda reason: reason not in PLAIN)
     parts = [_left_out(reason, reasons[reason]) for reason in plain_first]
     lines = [f"not measured: {'; '.join(parts)}"] if parts else []
-    lacking = [row for row in table.skipped if row["missing"]]
+    lacking = [row for row in skipped if row["missing"]]
     shown = lacking if everything else lacking[:MANY_LACKING]
     lines += [f"{LACK}{printable(row['name'])}: {printable(row['reason'])}" for row in shown]
     if len(shown) < len(lacking):

@@ -14,7 +14,7 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&])")
 def render(table: Table, *, everything: bool = True) -> str:
     """One GitHub-flavoured table for the steps and one for the matrices."""
     parts = [_grid(grid) for grid in grids(table, everything=everything)]
-    parts += [escape(line) + "\n" for line in remarks(table, everything=everything)]
+    parts += [escape(line) + "\n" for line in remarks(table.skipped, everything=everything)]
     return "\n".join(parts)
 
 

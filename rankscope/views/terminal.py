@@ -15,7 +15,7 @@ def renderable(table: Table, width: int, *, everything: bool = False) -> Rendera
     parts: list[RenderableType] = []
     for grid in grids(table, everything=everything):
         parts += grid_lines(grid, width)
-    for remark in remarks(table, everything=everything):
+    for remark in remarks(table.skipped, everything=everything):
         parts.append(Text(remark, style="bold yellow" if remark.startswith(LACK) else "dim"))
     return Group(*parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,7 +103,10 @@ def _parse(text: str) -> tuple[Metric, tuple[tuple[str, Any], ...]]:
             f"{metric.name}({', '.join(metric.parameters)})" if metric.parameters else metric.name
         )
         raise UsageError(f"metric {text!r}, expected {form}")
-    return metric, tuple((name, _value(text, value)) for name, value in given)
+    parameters = tuple((name, _value(text, node)) for name, node in given)
+    if any(not isinstance(value, str) and not math.isfinite(value) for _, value in parameters):
+        raise UsageError(f"metric {text!r}: a parameter is too large for a number")
+    return metric, parameters
 
 
 def _tree(text: str) -> ast.expr:

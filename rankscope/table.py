@@ -17,6 +17,8 @@ from rankscope.records import Spectrum
 
 SCHEMA = "rankscope/analysis/1"
 
+INFINITE = "infinite"  # how the note of an infinite reading begins
+
 Row = dict[str, Any]
 
 
@@ -29,8 +31,8 @@ class Table:
         matrices: one row a matrix and snapshot: name, step, shape, dtype, kind, status, then
             one key per metric (None where undefined), notes, route, source.
         skipped: what was not measured: name, reason, source, snapshots (in how many).
-        summary: one row a snapshot: source, step, matrices, unmeasured, then for each metric
-            its mean over the measured matrices, then what the run's log says of the step.
+        summary: one row a snapshot: source, step, missing, matrices, unmeasured, then for each
+            metric its mean over the matrices where it is defined, then what the run's log says.
         provenance: what made it: versions, sources, the question.
     """
 
@@ -125,7 +127,9 @@ def build(
         own = [found[index, spec.name] for spec in entry.specs if (index, spec.name) in found]
         rows += own
         step = entry.snapshot.step
-        row = {"source": _source(inventory, entry.series), "step": step, **averages(own, keys)}
+        head = {"source": _source(inventory, entry.series), "step": step}
+        lacking = {"missing": len(entry.listing.missing)}
+        row = head | lacking | averages(own, keys)
         log = {} if step is None else logs[entry.series].get(step, {})
         summary.append(row | {key: value for key, value in log.items() if key not in row})
     skipped = _skipped(inventory)
@@ -168,16 +172,17 @@ def json_number(value: float | None) -> float | int | None:
 
 
 def averages(rows: Sequence[Row], keys: Sequence[str]) -> Row:
-    """The mean of each metric over the rows that have it, and how many rows there are.
+    """The mean of each metric over the rows where it is defined, and how many rows there are.
 
     An average over part of the matrices is never passed off as one over all: `unmeasured` says
-    how many have no spectrum.
+    how many have no spectrum. One that is infinite makes the mean so, which is None.
     """
     ok = [row for row in rows if row["status"] == "ok"]
     result: Row = {"matrices": len(rows), "unmeasured": len(rows) - len(ok)}
     for key in keys:
         values = [row[key] for row in ok if row[key] is not None]
-        result[key] = math.fsum(values) / len(values) if values else None
+        infinite = any(row["notes"].get(key, "").startswith(INFINITE) for row in ok)
+        result[key] = math.fsum(values) / len(values) if values and not infinite else None
     return result
 
 

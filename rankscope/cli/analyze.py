@@ -75,6 +75,8 @@ def analyze(
     from rankscope.api import analyze as run
     from rankscope.matrices import Selection
     from rankscope.measure import How
+    from rankscope.store import StoreWarning
+    from rankscope.text import printable
     from rankscope.views import view_for
 
     if store is not None and no_store:
@@ -83,7 +85,8 @@ def analyze(
         view_for(output)  # a wrong suffix is told before hours of work
     how = How(route, workers, store or not no_store, verify)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # libraries' own are no business of the user's
+        warnings.simplefilter("always", StoreWarning)
         result = _with_progress(
             how,
             lambda shown: run(
@@ -96,7 +99,7 @@ def analyze(
             ),
         )
     for warning in caught:
-        typer.echo(f"warning: {warning.message}", err=True)
+        typer.echo(f"warning: {printable(str(warning.message))}", err=True)
     if output is not None:
         result.save(output)
     _show(result, as_json=as_json, everything=everything, quiet=output is not None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankscope.metrics import METRICS
-from rankscope.table import Row, Table, averages, by_pattern
+from rankscope.table import INFINITE, Row, Table, averages, by_pattern
 from rankscope.text import printable
 
 # More rows than this are summed up: a terminal shows some 50 lines.
@@ -30,6 +30,8 @@ SHORT_TYPES = {
     "float8_e4m3fn": "fp8e4",
     "float8_e5m2": "fp8e5",
 }
+
+LACKING = "lacking"  # the column of matrices that an average is without
 
 # Columns of a run's log, as headings.
 LOG_HEADINGS = {
@@ -90,6 +92,8 @@ def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: boo
     chosen = summary if everything else spaced(summary, MANY_STEPS)
     logged = [key for key in LOG_HEADINGS if any(row.get(key) is not None for row in summary)]
     front = ["epoch"] if "epoch" in logged else []
+    if any(_lacking(row) for row in summary):
+        front.append(LACKING)  # an average over part of the matrices says so
     back = [key for key in logged if key != "epoch"]
     accuracy = [key for key in back if key.endswith("accuracy")] or back
     keys = [*front, *accuracy[-1:], *table.columns, *(k for k in back if k not in accuracy[-1:])]
@@ -100,10 +104,18 @@ def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: boo
     return Grid(
         title,
         ("step", *(heading(key) for key in keys)),
-        tuple((_step(row), *(number(row.get(key)) for key in keys)) for row in chosen),
+        tuple(
+            (_step(row), *(number({LACKING: _lacking(row), **row}.get(key)) for key in keys))
+            for row in chosen
+        ),
         labels=0,
         optional=len(keys) - len(front) - 1,
     )
+
+
+def _lacking(row: Row) -> int:
+    """How many matrices a snapshot's averages are without."""
+    return int(row["unmeasured"]) + int(row["missing"])
 
 
 def _matrices(table: Table, source: str, rows: Sequence[Row], *, everything: bool) -> Grid:
@@ -123,11 +135,17 @@ def _matrices(table: Table, source: str, rows: Sequence[Row], *, everything: boo
         head, labels = ("matrices", "n"), 1
         title += ": means over layers (--all shows every matrix)"
         cells = [
-            (printable(pattern), str(len(group)), *_measures(table, _mean(table, group)))
+            (printable(pattern), _size(group), *_measures(table, _mean(table, group)))
             for pattern, group in by_pattern(rows).items()
         ]
     headings = (*head, "shape", "type", *(heading(key) for key in table.columns))
     return Grid(title, headings, tuple(cells), labels, optional=len(table.columns))
+
+
+def _size(group: Sequence[Row]) -> str:
+    """How many matrices a row stands for, and how many of them its means are over."""
+    ok = sum(row["status"] == "ok" for row in group)
+    return str(len(group)) if ok == len(group) else f"{ok} of {len(group)}"
 
 
 def _mean(table: Table, group: Sequence[Row]) -> Row:
@@ -157,7 +175,7 @@ def _measures(table: Table, row: Row) -> tuple[str, ...]:
 def cell(row: Row, key: str) -> str:
     """A value as a person reads it; `~` marks one that is not exact."""
     note = row["notes"].get(key, "")
-    if note.startswith("infinite"):
+    if note.startswith(INFINITE):
         return "inf"
     return ("~" if "not exact" in note else "") + number(row[key])
 
@@ -178,6 +196,8 @@ def number(value: Any) -> str:
 
 def heading(key: str) -> str:
     """The heading of a column: the metric's own, with its parameters."""
+    if key == LACKING:
+        return "left out"
     if key in LOG_HEADINGS:
         return LOG_HEADINGS[key]
     match = re.match(r"(\w+)(.*)", key)

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ def table(*names: str, steps: int = 1, **values: Any) -> Table:
         for name in names
     ]
     summary = [
-        {"source": names[0], "step": step, "matrices": len(names), "unmeasured": 0}
+        {"source": names[0], "step": step, "matrices": len(names), "unmeasured": 0, "missing": 0}
         | dict.fromkeys(columns, 2.0)
         for step in range(steps)
     ]
@@ -181,6 +182,19 @@ def test_many_steps_are_spaced_evenly_with_the_first_and_the_last() -> None:
     assert steps[-1] == 499
     assert "48 of 500" in text
     assert len(terminal.render(made, width=100, everything=True).splitlines()) > 1000
+
+
+def test_an_average_over_part_of_the_matrices_says_so() -> None:
+    made = table("a", "b", steps=3)
+    assert "left" not in terminal.render(made, width=100)
+    lacking = tuple({**row, "unmeasured": 1, "missing": 2} for row in made.summary)
+    text = terminal.render(replace(made, summary=lacking), width=100)
+    assert re.search(r"left.*\n.* out", text)
+    assert re.search(r"^ *0 +3 ", text, re.MULTILINE)
+    names = [f"layers.{i}.weight" for i in range(60)]
+    group = table(*names)
+    broken = ({**group.matrices[0], "status": "nonfinite", "rank": None}, *group.matrices[1:])
+    assert "59 of 60" in terminal.render(replace(group, matrices=broken), width=100)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -56,11 +56,14 @@ class Analysis(Table):
     def _repr_html_(self) -> str:
         return html.render(self)
 
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a matrix and snapshot, as `DataFrame(document["matrices"])`. Needs pandas."""
+    def __repr__(self) -> str:
+        return f"<Analysis of {len(self.matrices)} matrices in {len(self.summary)} snapshots>"
+
+    def to_pandas(self, rows: Literal["matrices", "summary"] = "matrices") -> pd.DataFrame:
+        """`DataFrame(document["matrices"])`, or of the averages per step. Needs pandas."""
         import pandas as pd
 
-        return pd.DataFrame(list(self.matrices))
+        return pd.DataFrame(list(self.summary if rows == "summary" else self.matrices))
 
     def save(self, path: Path | str) -> None:
         """Write to a file whose suffix chooses the view: .json, .csv, .md or .html.
@@ -86,8 +89,8 @@ def analyze(
     """Measure every weight matrix of checkpoints, runs, or weights in memory.
 
     Args:
-        *sources: paths of checkpoints or directories of snapshots; or one mapping of names to
-            arrays or tensors; or one `torch.nn.Module`.
+        *sources: paths of checkpoints or directories of snapshots, or a list of them; or one
+            mapping of names to arrays or tensors; or one `torch.nn.Module`.
         metrics: names as in `rankscope.metrics.METRICS`, with parameters in parentheses;
             empty for the default ones.
         eps: thresholds of `rank` and `approximation_rank`.
@@ -111,6 +114,9 @@ def analyze(
     how = how or How()
     if not sources:
         raise UsageError("nothing to analyse, expected a path, a mapping or a module")
+    if len(sources) == 1 and isinstance(sources[0], list | tuple):
+        listed = tuple(sources[0])
+        sources = listed if all(isinstance(one, str | Path) for one in listed) else sources
     paths = [Path(source) for source in sources if isinstance(source, str | Path)]
     if len(paths) == len(sources):
         inventory, measured = measure(group_files(paths), selection, columns, how)

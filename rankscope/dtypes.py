@@ -18,21 +18,23 @@ class FloatType(NamedTuple):
     Attributes:
         itemsize: bytes per element.
         unit_roundoff: half the distance from 1 to the next number, 2^-(stored fraction bits + 1).
+        smallest: the smallest positive (subnormal) number.
     """
 
     itemsize: int
     unit_roundoff: float
+    smallest: float
 
 
 # Fraction bits: IEEE 754-2019 for the first three, Google's bfloat16, and for fp8 the OCP
 # "8-bit Floating Point Specification" (E4M3 has 3 fraction bits, E5M2 has 2).
 FLOATS: dict[str, FloatType] = {
-    "float64": FloatType(8, 2.0**-53),
-    "float32": FloatType(4, 2.0**-24),
-    "float16": FloatType(2, 2.0**-11),
-    "bfloat16": FloatType(2, 2.0**-8),
-    "float8_e4m3fn": FloatType(1, 2.0**-4),
-    "float8_e5m2": FloatType(1, 2.0**-3),
+    "float64": FloatType(8, 2.0**-53, 2.0**-1074),
+    "float32": FloatType(4, 2.0**-24, 2.0**-149),
+    "float16": FloatType(2, 2.0**-11, 2.0**-24),
+    "bfloat16": FloatType(2, 2.0**-8, 2.0**-133),
+    "float8_e4m3fn": FloatType(1, 2.0**-4, 2.0**-9),
+    "float8_e5m2": FloatType(1, 2.0**-3, 2.0**-16),
 }
 
 # Widths of the types that are recognised but never measured; sizes are needed to check a file.

@@ -5,8 +5,9 @@ The rules need no model knowledge (docs/formats.md lists them):
 - two axes: the matrix as stored; `embedding` when its name says so;
 - a convolution (out, in/groups, k...) folds to (out, in*k...), "SGD and weight decay secretly
   minimize the rank", Section 4.1; Keras stores (k..., in, out), which folds to (k...*in, out);
-- three axes with the first the smallest is a stack of matrices (experts, attention heads), each
-  measured by itself; otherwise it is a one-dimensional convolution.
+- three axes with the first the smallest, and the others too long for a kernel, is a stack of
+  matrices (experts, attention heads), each measured by itself; otherwise it is a one-dimensional
+  convolution. A first axis of length 1 (position embeddings) is no axis.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b|(^|[._/])shared\.weight$", re.IGNORECASE)
 STACKED = re.compile(r"experts?(?=[._/\d]|$)", re.IGNORECASE)
 
+# Kernels over one axis are shorter, but for a few whose output channels outnumber them by far
+# (wav2vec 2.0: 768 x 48 x 128); experts and attention heads are wider.
+MIN_STACKED_SIDE = 16
+
 # The largest mixtures have a few hundred experts; a tensor of a hundred million 1x1 matrices, one
 # short line of a header, would otherwise fill the memory with names.
 MAX_STACK = 2**16
@@ -49,6 +54,11 @@ class Selection:
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for patterns in (self.include, self.exclude):
+            if isinstance(patterns, str):  # would be taken apart into characters
+                raise UsageError(f"selection is {patterns!r}, expected a tuple: ({patterns!r},)")
 
     def why_not(self, spec: MatrixSpec) -> str | None:
         """The reason why a matrix is not wanted, or None."""
@@ -87,7 +97,7 @@ def select(
             continue
         for spec in fold(tensor):
             reason = selection.why_not(spec)
-            if spec.index and spec.name in names:
+            if spec.name != tensor.name and spec.name in names:
                 reason = "another tensor has this name"
             if reason is None:
                 specs.append(spec)
@@ -108,14 +118,20 @@ def _why_no_matrix(
     """
     if len(tensor.shape) < 2:
         return "scalar" if not tensor.shape else "vector"
+    if len(tensor.shape) > 2 and 0 < max(tensor.shape) == tensor.size and not _in_stack(tensor):
+        return "vector"  # (1, 1, n): a class token
     if tensor.name in scales:
         return f"scales of {scales[tensor.name]}, no weights"
     if tensor.name in scaled:
         return f"{tensor.dtype} to be scaled by {scaled[tensor.name]}: dequantise it first"
     reason = why_not_measured(tensor.dtype)
-    if reason is None and kind_of(tensor) == "stacked" and tensor.shape[0] > MAX_STACK:
+    if reason is None and _in_stack(tensor) and tensor.shape[0] > MAX_STACK:
         reason = f"a stack of {tensor.shape[0]} matrices, expected at most {MAX_STACK}"
     return reason
+
+
+def _in_stack(tensor: TensorInfo) -> bool:
+    return kind_of(tensor) == "stacked"
 
 
 def fold(tensor: TensorInfo) -> Iterator[MatrixSpec]:
@@ -124,6 +140,8 @@ def fold(tensor: TensorInfo) -> Iterator[MatrixSpec]:
     if kind == "stacked":
         for i in range(tensor.shape[0]):
             yield _spec(tensor, f"{tensor.name}[{i}]", (i,), 1, kind)
+    elif len(tensor.shape) == 3 and kind != "convolution":
+        yield _spec(tensor, tensor.name, (0,), 1, kind)  # a first axis of length 1
     else:
         split = len(tensor.shape) - 1 if tensor.channels_last else 1
         yield _spec(tensor, tensor.name, (), split, kind)
@@ -134,10 +152,16 @@ def kind_of(tensor: TensorInfo) -> Kind:
     if len(tensor.shape) == 2:
         return "embedding" if EMBEDDING.search(tensor.name) else "linear"
     # Without elements there is nothing to take apart, and a first axis of any length.
-    three = len(tensor.shape) == 3 and not tensor.channels_last and tensor.size > 0
-    if three and (STACKED.search(tensor.name) or tensor.shape[0] < min(tensor.shape[1:])):
+    if len(tensor.shape) != 3 or tensor.channels_last or tensor.size == 0:
+        return "convolution"
+    if STACKED.search(tensor.name):
         return "stacked"
-    return "convolution"
+    side = min(tensor.shape[1:])
+    if tensor.shape[0] >= side or side < MIN_STACKED_SIDE:
+        return "convolution"
+    if tensor.shape[0] > 1:
+        return "stacked"
+    return "embedding" if EMBEDDING.search(tensor.name) else "linear"
 
 
 def _spec(

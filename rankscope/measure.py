@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from rankscope import plan
 from rankscope.checkpoints import is_isolated
@@ -62,6 +63,13 @@ class How:
     verify: bool = False
     progress: Progress | None = None
 
+    def __post_init__(self) -> None:
+        if self.route not in get_args(RouteChoice):
+            choices = ", ".join(get_args(RouteChoice))
+            raise UsageError(f"route is {self.route!r}, expected one of {choices}")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers is {self.workers}, expected at least 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -87,8 +95,6 @@ def measure(
         InputRejected: no snapshot is sound.
         UsageError: the selection makes no sense.
     """
-    if how.workers is not None and how.workers < 1:
-        raise UsageError(f"workers is {how.workers}, expected at least 1")
     stores = _stores(all_series, how.store)
     try:
         if how.verify:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,13 @@ class Overview:
     """Rows for every matrix and everything else, and the totals.
 
     Attributes:
+        sources: paths of which at least one snapshot could be listed.
         matrices: name, step, shape, dtype, kind, flops, peak_bytes, source.
         skipped: name, reason, missing, step, source.
-        cost: matrices, bytes, flops, workers and memory_bytes of the whole.
+        cost: matrices, parameters, bytes, flops, workers and memory_bytes of the whole.
     """
 
+    sources: tuple[str, ...]
     matrices: tuple[dict[str, Any], ...]
     skipped: tuple[dict[str, Any], ...]
     cost: dict[str, Any]
@@ -34,6 +37,7 @@ class Overview:
         """The JSON document."""
         return {
             "schema": SCHEMA,
+            "sources": list(self.sources),
             "cost": self.cost,
             "matrices": list(self.matrices),
             "skipped": list(self.skipped),
@@ -42,10 +46,13 @@ class Overview:
 
 def overview(inventory: Inventory, workers: int) -> Overview:
     """The overview of an inventory, its memory for so many worker processes."""
+    sources: dict[str, None] = {}
     matrices: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
     for entry in inventory.entries:
-        place = {"step": entry.snapshot.step, "source": str(inventory.series[entry.series].path)}
+        source = str(inventory.series[entry.series].path)
+        place = {"step": entry.snapshot.step, "source": source}
+        sources[source] = None
         for spec in entry.specs:
             work = {"flops": flops(spec.shape), "peak_bytes": peak_bytes(spec.shape)}
             what = {"shape": list(spec.shape), "dtype": spec.dtype, "kind": spec.kind}
@@ -59,10 +66,12 @@ def overview(inventory: Inventory, workers: int) -> Overview:
         skipped.append(row | {"source": str(inventory.series[index].path)})
     total = cost([spec for entry in inventory.entries for spec in entry.specs])
     return Overview(
+        tuple(sources),
         tuple(matrices),
         tuple(skipped),
         {
             "matrices": total.matrices,
+            "parameters": sum(math.prod(row["shape"]) for row in matrices),
             "bytes": total.bytes,
             "flops": total.flops,
             "workers": workers,

@@ -35,7 +35,7 @@ def uncertainties(spectrum: Spectrum) -> NDArray[np.float64]:
     k = len(spectrum.sigma)
     if spectrum.route == "gram":
         relative = spectrum.sigma / spectrum.sigma[0]
-        bounds: NDArray[np.float64] = floor * floor / (2.0 * np.maximum(relative, floor / 2.0))
+        bounds: NDArray[np.float64] = floor * (floor / (2.0 * np.maximum(relative, floor / 2.0)))
     else:
         bounds = np.full(k, floor)
     if spectrum.zeros:
@@ -60,7 +60,7 @@ def uncertainty(spectrum: Spectrum, value: float) -> float:
     """
     floor = spectrum.resolution * float(spectrum.sigma[0])
     if spectrum.route == "gram" and value > floor:
-        return floor * floor / (2.0 * value)
+        return floor * (floor / (2.0 * value))  # in this order nothing over- or underflows
     return floor
 
 
@@ -79,3 +79,10 @@ def count_reading(spectrum: Spectrum, threshold: float) -> Reading:
     if ties:
         return Reading(count, f"tie: {ties} singular values within {margin:.1g} of it", exact=False)
     return Reading(count)
+
+
+def real_reading(value: float, *, exact: bool) -> Reading:
+    """A reading of a real number; one beyond float64 is infinite and says why."""
+    if value == float("inf"):
+        return Reading(value, "infinite: beyond the range of float64", exact)
+    return Reading(value, exact=exact)

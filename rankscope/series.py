@@ -17,7 +17,7 @@ from rankscope.checkpoints import READERS
 from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
 from rankscope.errors import InputRejected
 from rankscope.records import Skipped
-from rankscope.stepnames import family, is_unfinished, last_number, step_in
+from rankscope.stepnames import family, final_number, is_unfinished, step_in
 
 RUN_RECORD = "run.json"
 SNAPSHOTS = "snapshots"
@@ -206,13 +206,13 @@ def _files(path: Path, skipped: Sequence[Skipped]) -> Series:
 
 
 def _numbered_alike(files: Sequence[Path]) -> list[Snapshot]:
-    """Files whose names differ in their last number only: `w10.npz`, `w20.npz`.
+    """Files whose names differ in their final number only: `w-10.npz`, `w-20.npz`.
 
-    With two such families, `a1 a2 b1 b2`, the numbers are no steps of one series.
+    With two such families, `a-1 a-2 b-1 b-2`, the numbers are no steps of one series.
     """
     families: dict[str, list[Snapshot]] = defaultdict(list)
     for file in files:
-        found = last_number(file.stem)
+        found = final_number(file.stem)
         if found is not None:
             name, number = found
             families[name + file.suffix].append(Snapshot(file, number))

@@ -115,6 +115,8 @@ class SnapshotWriter:
         """
         log = self._opened()
         step = _checked_step(step)
+        if record is not None and not isinstance(record, LogRecord):
+            raise UsageError(f"record is a {type(record).__name__}, expected a LogRecord")
         self._collect(MOST_IN_FLIGHT - 1)
         self._refuse_twice(step)
         arrays = host_copies(named_tensors(model))

@@ -16,7 +16,9 @@ STEP_PATTERNS = tuple(
     for word in STEP_WORDS
 )
 NUMBER = re.compile(r"\d+")
-LAST_NUMBER = re.compile(r"(\d+)(?!.*\d)")
+# A number that stands by itself at the end: `w-10`, `10`; not what belongs to a model's name,
+# `resnet18`, `llama-7b`.
+FINAL_NUMBER = re.compile(r"(?:^|(?<=[-_=. ]))(\d+)$")
 
 # What is being written: hidden, by our own writers among others; `tmp-checkpoint-500` (the
 # Hugging Face Trainer); what downloads and editors append.
@@ -47,14 +49,14 @@ def family(name: str) -> str:
     return NUMBER.sub("#", name)
 
 
-def last_number(stem: str) -> tuple[str, int] | None:
-    """The last number in a name without its suffix, and the name with that number left open.
+def final_number(stem: str) -> tuple[str, int] | None:
+    """The number at the end of a name without its suffix, and the name with it left open.
 
-    >>> last_number("w10")
-    ('w#', 10)
+    >>> final_number("w-10"), final_number("resnet18"), final_number("llama-7b")
+    (('w-#', 10), None, None)
     """
-    match = LAST_NUMBER.search(stem)
-    return None if match is None else (LAST_NUMBER.sub("#", stem), int(match.group(1)))
+    match = FINAL_NUMBER.search(stem)
+    return None if match is None else (FINAL_NUMBER.sub("#", stem), int(match.group(1)))
 
 
 def is_unfinished(name: str) -> bool:

@@ -95,9 +95,9 @@ def _rows(document: dict[str, Any], part: str, needed: Sequence[str]) -> tuple[R
     return tuple(rows)
 
 
-# What a matrix may be without making the result incomplete: NaN weights and empty tensors are
-# facts about the model, found and told.
-COMPLETE = frozenset({"ok", "empty", "nonfinite"})
+# What a matrix may be without making the result incomplete: one without entries has no spectrum
+# to miss; one with NaN weights does.
+COMPLETE = frozenset({"ok", "empty"})
 
 
 def build(
@@ -182,7 +182,9 @@ def averages(rows: Sequence[Row], keys: Sequence[str]) -> Row:
     for key in keys:
         values = [row[key] for row in ok if row[key] is not None]
         infinite = any(row["notes"].get(key, "").startswith(INFINITE) for row in ok)
-        result[key] = math.fsum(values) / len(values) if values and not infinite else None
+        result[key] = (
+            math.fsum(v / len(values) for v in values) if values and not infinite else None
+        )
     return result
 
 

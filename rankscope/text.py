@@ -7,6 +7,7 @@ through `printable` and then through its own format's escaping.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Control, format (bidi, zero width), surrogate, private use, unassigned; line and paragraph
@@ -28,6 +29,16 @@ def printable(text: str) -> str:
         else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers in names as numbers.
+
+    >>> sorted(["h.10", "h.2", "h.1"], key=natural)
+    ['h.1', 'h.2', 'h.10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def shortened(text: str, width: int) -> str:

@@ -380,7 +380,7 @@ class TestQuestion:
             ("schatten_norm(1/0)", "neither a number nor a word"),
             ("schatten_norm(1e999)", "too large for a number"),
             ("distance_to_rank(1/1e-320)", "too large for a number"),
-            ("schatten_norm(0)", "p is 0, expected a number above 0"),
+            ("schatten_norm(0)", "p is 0, expected a finite number above 0"),
             ("schatten_norm(x)", "of the wrong kind"),
             ("schatten_norm(" + "9" * 180 + ")" * 9, "is not known"),
             ("energy_rank(2)", "expected a share within"),
@@ -455,3 +455,28 @@ class TestQuestion:
                 for spectrum in self.spectra:
                     column.read(spectrum)
                 json.dumps(column.key)
+
+
+def test_a_list_of_paths_is_several_paths(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    for path in paths:
+        np.save(path, np.eye(3))
+    assert len(rankscope.analyze(paths, how=How(store=False)).summary) == 2
+
+
+def test_an_unknown_route_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="expected one of auto, gram, direct"):
+        How(route="grm")  # type: ignore[arg-type]
+
+
+def test_the_result_is_short_in_a_prompt_and_its_averages_are_a_frame() -> None:
+    result = rankscope.analyze({"w": np.eye(3)})
+    assert repr(result) == "<Analysis of 1 matrices in 1 snapshots>"
+    assert list(result.to_pandas("summary")["rank"]) == [3.0]
+
+
+def test_a_checkpoint_closes_itself(tmp_path: Path) -> None:
+    path = tmp_path / "w.npy"
+    np.save(path, np.eye(3))
+    with rankscope.open_checkpoint(path) as checkpoint:
+        assert [tensor.name for tensor in checkpoint.listing.tensors] == ["w"]

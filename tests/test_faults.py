@@ -334,7 +334,9 @@ class TestPoison:
         )  # fmt: skip
         code, out, err = ended(process)
         assert code == 4
-        assert err == "incomplete: some matrices could not be measured, see above\n"
+        first, last = err.splitlines()
+        assert first.startswith("worker lost: w at step 6: ")
+        assert last == "incomplete: not everything could be measured (exit code 4)"
         statuses = {row["step"]: row["status"] for row in json.loads(out)["matrices"]}
         assert statuses == {4: "ok", 6: "worker_lost"}
 

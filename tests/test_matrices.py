@@ -82,7 +82,7 @@ class TestFold:
 
     @pytest.mark.parametrize(
         ("name", "shape"),
-        [("experts.gate_up", (8, 16, 6)), ("attn.heads", (4, 16, 6)), ("expert", (9, 3, 3))],
+        [("experts.gate_up", (8, 16, 6)), ("attn.heads", (4, 32, 16)), ("expert", (9, 3, 3))],
     )
     def test_stacks_are_taken_apart(self, name: str, shape: tuple[int, ...]) -> None:
         specs = list(fold(f32(name, *shape)))
@@ -91,6 +91,33 @@ class TestFold:
         for i, spec in enumerate(specs):
             assert (spec.tensor, spec.index, spec.kind) == (name, (i,), "stacked")
             np.testing.assert_array_equal(whole(array, spec), array[i])
+
+    @pytest.mark.parametrize(
+        ("name", "shape", "folded", "kind"),
+        [
+            ("conv1d.weight", (4, 64, 5), (4, 320), "convolution"),
+            ("conv1d.weight", (1, 80, 5), (1, 400), "convolution"),
+            ("pos_embed", (1, 197, 768), (197, 768), "embedding"),
+            ("blocks.0.weight", (1, 32, 64), (32, 64), "linear"),
+        ],
+    )
+    def test_short_kernels_and_a_first_axis_of_one(
+        self, name: str, shape: tuple[int, ...], folded: tuple[int, int], kind: str
+    ) -> None:
+        (spec,) = fold(f32(name, *shape))
+        assert (spec.name, spec.shape, spec.kind) == (name, folded, kind)
+        array = np.arange(float(np.prod(shape))).reshape(shape)
+        np.testing.assert_array_equal(whole(array, spec), array.reshape(folded))
+
+    def test_a_class_token_is_a_vector(self) -> None:
+        listing = Listing("x", "x", (f32("cls_token", 1, 1, 768),))
+        specs, skipped = select(listing, Selection())
+        assert specs == ()
+        assert [(item.name, item.reason) for item in skipped] == [("cls_token", "vector")]
+
+    def test_a_selection_that_is_one_string_is_refused(self) -> None:
+        with pytest.raises(UsageError, match="expected a tuple"):
+            Selection(include="*mlp*")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("name", "kind"),
@@ -174,7 +201,7 @@ class TestSelect:
             assert name in [row["name"] for row in result.matrices]
 
     def test_two_matrices_of_one_name(self) -> None:
-        weights = {"e": np.ones((2, 3, 4)), "e[0]": np.eye(3)}
+        weights = {"e": np.ones((2, 16, 17)), "e[0]": np.eye(3)}
         result = analyze(weights, metrics=["rank"])
         assert [(row["name"], row["rank"]) for row in result.matrices] == [("e[1]", 1), ("e[0]", 3)]
         assert [row["reason"] for row in result.skipped] == ["another tensor has this name"]
@@ -264,7 +291,7 @@ class TestQuantised:
 
 
 class TestCheckSelection:
-    MODEL = listing(f32("model.up.weight", 4, 3), f32("model.up.bias", 4), f32("e", 2, 3, 4))
+    MODEL = listing(f32("model.up.weight", 4, 3), f32("model.up.bias", 4), f32("e", 2, 16, 17))
 
     def test_globs_that_match(self) -> None:
         selection = Selection(("*.up.*", "e[1]", "e"), ("model.up.weight", "*.bias"))

@@ -156,7 +156,7 @@ class TestLayouts:
             "model-step-{}.safetensors",
             "ckpt_{}.pt",
             "iter_{}.pth",
-            "weights{}.npz",
+            "weights_{}.npz",
             "{}.safetensors",
         ],
     )
@@ -240,13 +240,13 @@ class TestOddsAndEnds:
         assert skipped(series) == {"last.ckpt": "no step in its name, unlike its neighbours"}
 
     def test_a_final_file_among_numbers(self, tmp_path: Path) -> None:
-        touch(*(tmp_path / name for name in ("w9.npz", "w10.npz", "final.npz")))
+        touch(*(tmp_path / name for name in ("w-9.npz", "w-10.npz", "final.npz")))
         series = discover(tmp_path)
-        assert found(series) == [("w9.npz", 9), ("w10.npz", 10)]
+        assert found(series) == [("w-9.npz", 9), ("w-10.npz", 10)]
         assert list(skipped(series)) == ["final.npz"]
 
     def test_two_families_of_numbers_have_no_steps(self, tmp_path: Path) -> None:
-        touch(*(tmp_path / name for name in ("a1.npz", "a2.npz", "b1.npz", "b2.npz")))
+        touch(*(tmp_path / name for name in ("a-1.npz", "a-2.npz", "b-1.npz", "b-2.npz")))
         assert [one.step for one in discover(tmp_path).snapshots] == [None] * 4
 
     def test_files_that_nothing_orders(self, tmp_path: Path) -> None:

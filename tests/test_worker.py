@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from rankscope.checkpoints.closing import Closing
 from rankscope.errors import InputRejected
 from rankscope.files import identity
 from rankscope.matrices import Selection, StoredMatrix, select
@@ -61,7 +62,7 @@ def spec_of(array: Array) -> MatrixSpec:
     return MatrixSpec("w", "w", (), 1, (rows, columns), array.dtype.name, "linear")
 
 
-class ArrayCheckpoint:
+class ArrayCheckpoint(Closing):
     """A checkpoint of one array, as it lies in memory."""
 
     def __init__(self, array: Array) -> None:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankscope.checkpoints.closing import Closing
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped
+from rankscope.text import natural
 
 if TYPE_CHECKING:
     from rankscope.records import Stored
@@ -55,7 +57,7 @@ def find_model(directory: Path) -> Path | None:
     return next((index for index in indices if not index.name.startswith(".")), None)
 
 
-class ShardedCheckpoint:
+class ShardedCheckpoint(Closing):
     """A `Checkpoint` over the shards of an index."""
 
     def __init__(
@@ -121,10 +123,11 @@ class ShardedCheckpoint:
             raise InputRejected(
                 self._index, f"shards of {' and '.join(formats)}, expected one format"
             )
+        tensors = [tensor for listing in listings for tensor in listing.tensors]
         return Listing(
             str(self._index.parent),
             f"sharded {formats[0] if formats else 'checkpoint'}",
-            tuple(tensor for listing in listings for tensor in listing.tensors),
+            tuple(sorted(tensors, key=lambda tensor: natural(tensor.name))),
             (*self._skipped, *_strays(self._index, named)),
             tuple(sorted(self._missing, key=lambda item: item.name)),
             (str(self._index), *(file for listing in listings for file in listing.files)),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rankscope.checkpoints.closing import Closing
 from rankscope.dtypes import itemsize, numpy_dtype
 from rankscope.files import RandomAccessFile
 from rankscope.records import Listing, MatrixSpec
@@ -44,7 +45,7 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(steps)[::-1] if shape else ()
 
 
-class FlatCheckpoint:
+class FlatCheckpoint(Closing):
     """A `Checkpoint` over one file with known element positions."""
 
     def __init__(self, listing: Listing, file: RandomAccessFile, spans: Mapping[str, Span]) -> None:

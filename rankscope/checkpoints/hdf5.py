@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints import keras_layout
+from rankscope.checkpoints.closing import Closing
 from rankscope.checkpoints.flat import FlatCheckpoint, Span
 from rankscope.checkpoints.hdf5_chunks import ChunkedArray, ChunkReader
 from rankscope.checkpoints.hdf5_links import Contents, library_errors, walk
@@ -22,6 +23,7 @@ from rankscope.checkpoints.memory import MemoryCheckpoint
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile, identity
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
+from rankscope.text import natural
 
 if TYPE_CHECKING:
     from rankscope.records import Stored
@@ -54,7 +56,7 @@ class Hdf5Reader:
             raise
 
 
-class Hdf5Checkpoint:
+class Hdf5Checkpoint(Closing):
     """A `Checkpoint` over one HDF5 file; holds no handle of the library."""
 
     def __init__(
@@ -113,7 +115,8 @@ def _open(file: RandomAccessFile) -> Checkpoint:
     listing = Listing(
         str(file.path),
         "hdf5",
-        tuple(survey.tensors),
+        # HDF5 orders names as text; a person counts.
+        tuple(sorted(survey.tensors, key=lambda tensor: natural(tensor.name))),
         tuple(survey.skipped),
         tuple(survey.missing),
         (str(file.path),),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rankscope.checkpoints.closing import Closing
 from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected
 from rankscope.records import Listing, MatrixSpec, Skipped, TensorInfo
@@ -22,7 +23,7 @@ DENSE = "torch.strided"
 UNINITIALISED = ("UninitializedParameter", "UninitializedBuffer")
 
 
-class MemoryCheckpoint:
+class MemoryCheckpoint(Closing):
     """A `Checkpoint` over arrays in memory; nothing is copied but the window that is read."""
 
     def __init__(self, tensors: Mapping[str, Any], title: str = "memory") -> None:

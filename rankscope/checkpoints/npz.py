@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from rankscope.checkpoints.closing import Closing
 from rankscope.checkpoints.expansion import check_expansion
 from rankscope.checkpoints.flat import Span
 from rankscope.checkpoints.fortran import ArrayCheckpoint
@@ -104,7 +105,7 @@ def _place(file: RandomAccessFile, name: str, entry: Entry) -> Span | Packed:
     return Packed(entry, array_span(head, entry.size))
 
 
-class NpzCheckpoint:
+class NpzCheckpoint(Closing):
     """A `Checkpoint` over one `.npz` file."""
 
     def __init__(

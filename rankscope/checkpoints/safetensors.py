@@ -18,6 +18,7 @@ from rankscope.dtypes import itemsize
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile
 from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
+from rankscope.text import natural
 
 # The library's own limit (MAX_HEADER_SIZE in safetensors' tensor.rs).
 MAX_HEADER_BYTES = 100_000_000
@@ -126,7 +127,12 @@ def _checkpoint(file: RandomAccessFile, header: dict[str, Any], data_start: int)
         spans[name] = Span(data_start + begin, dtype, shape, c_strides(shape))
     _check_cover(file.path, ranges, file.size - data_start)
     listing = Listing(
-        str(file.path), "safetensors", tuple(tensors), tuple(skipped), files=(str(file.path),)
+        str(file.path),
+        "safetensors",
+        # The library orders by type and then as text; a person counts.
+        tuple(sorted(tensors, key=lambda tensor: natural(tensor.name))),
+        tuple(skipped),
+        files=(str(file.path),),
     )
     return FlatCheckpoint(listing, file, spans)
 

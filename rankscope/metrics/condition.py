@@ -15,7 +15,7 @@ CONDITION_RTOL = 1e-2
 def condition_number(spectrum: Spectrum) -> Reading:
     """sigma_1 / sigma_k, k = min(rows, columns); infinite when sigma_k is below the resolution.
 
-    Exact to 1 % by the Gram route, else computed again by the direct route.
+    Exact means to 1 %.
     Golub & Van Loan, Matrix Computations, 4th ed., 2.6.2 (spectral norm).
 
     >>> import rankscope
@@ -31,4 +31,4 @@ def condition_number(spectrum: Spectrum) -> Reading:
         note = f"infinite: sigma_k is below the resolution of {spectrum.resolution:.1g} sigma_1"
         return Reading(math.inf, note, exact=spectrum.route == "direct")
     exact = uncertainty(spectrum, smallest) <= CONDITION_RTOL * smallest
-    return Reading(largest / smallest, exact=exact or spectrum.route == "direct")
+    return Reading(largest / smallest, exact=exact)

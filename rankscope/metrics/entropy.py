@@ -26,7 +26,8 @@ def effective_rank(spectrum: Spectrum) -> Reading:
     if sigma[0] == 0:
         return Reading(None, "undefined for a zero matrix")
     alive = sigma[: np.count_nonzero(sigma)]
-    share = alive / alive.sum()
+    relative = alive / alive[0]  # first, so that the sum of huge values does not overflow
+    share = relative / relative.sum()
     logarithms = np.log(share)
     entropy = -float((share * logarithms).sum())
     # dH/dp_i = -(ln p_i + H), and what is below the resolution has at most that share.

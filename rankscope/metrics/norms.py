@@ -9,7 +9,7 @@ import numpy as np
 
 from rankscope.errors import UsageError
 from rankscope.records import Reading, Spectrum
-from rankscope.resolution import READING_RTOL, power_error, uncertainties
+from rankscope.resolution import READING_RTOL, power_error, real_reading, uncertainties
 
 
 def spectral_norm(spectrum: Spectrum) -> Reading:
@@ -39,11 +39,12 @@ def nuclear_norm(spectrum: Spectrum) -> Reading:
     >>> rankscope.metrics.nuclear_norm(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
     7.0
     """
-    total = float(spectrum.sigma.sum())
-    if total == 0:
+    largest = float(spectrum.sigma[0])
+    if largest == 0:
         return Reading(0.0)
-    error = float(uncertainties(spectrum).sum()) * float(spectrum.sigma[0])
-    return Reading(total, exact=error <= READING_RTOL * total)
+    total = float((spectrum.sigma / largest).sum())
+    error = float(uncertainties(spectrum).sum())
+    return real_reading(largest * total, exact=error <= READING_RTOL * total)
 
 
 def schatten_norm(spectrum: Spectrum, p: float) -> Reading:
@@ -54,8 +55,8 @@ def schatten_norm(spectrum: Spectrum, p: float) -> Reading:
     Raises:
         UsageError: p is not positive.
     """
-    if not p > 0:
-        raise UsageError(f"schatten_norm: p is {p}, expected a number above 0")
+    if not 0 < p < float("inf"):
+        raise UsageError(f"schatten_norm: p is {p}, expected a finite number above 0")
     largest = float(spectrum.sigma[0])
     if largest == 0:
         return Reading(0.0)
@@ -66,4 +67,4 @@ def schatten_norm(spectrum: Spectrum, p: float) -> Reading:
     exact = power_error(spectrum, p) <= READING_RTOL * p * powers
     with np.errstate(over="ignore"):
         value = largest * float(np.float64(powers) ** (1.0 / p))
-    return Reading(value, exact=exact)
+    return real_reading(value, exact=exact)

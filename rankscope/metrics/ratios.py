@@ -7,10 +7,11 @@ P2 = "Combining Explicit and Implicit Regularization for Efficient Learning in D
 from __future__ import annotations
 
 import math
+import sys
 
 from rankscope.errors import UsageError
 from rankscope.records import Reading, Spectrum
-from rankscope.resolution import READING_RTOL, power_error, uncertainties
+from rankscope.resolution import READING_RTOL, power_error, real_reading, uncertainties
 
 ZERO_MATRIX = "undefined for a zero matrix"
 
@@ -40,8 +41,10 @@ def schatten_ratio(spectrum: Spectrum, p: float, q: float) -> Reading:
     Raises:
         UsageError: p or q is not positive.
     """
-    if not (p > 0 and q > 0):
-        raise UsageError(f"schatten_ratio: p and q are {p} and {q}, expected numbers above 0")
+    if not (0 < p < math.inf and 0 < q < math.inf):
+        raise UsageError(
+            f"schatten_ratio: p and q are {p} and {q}, expected finite numbers above 0"
+        )
     largest = float(spectrum.sigma[0])
     if largest == 0:
         return Reading(None, ZERO_MATRIX)
@@ -53,4 +56,5 @@ def schatten_ratio(spectrum: Spectrum, p: float, q: float) -> Reading:
         # The logarithm of the p-norm is ln(total) / p; in it even p = 1/100 does not overflow.
         logarithm += sign * math.log(total) / power
         exact = exact and power_error(spectrum, power) <= READING_RTOL * power * total
-    return Reading(math.exp(logarithm), exact=exact)
+    ratio = math.exp(logarithm) if logarithm <= math.log(sys.float_info.max) else math.inf
+    return real_reading(ratio, exact=exact)

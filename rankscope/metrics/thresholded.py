@@ -7,6 +7,7 @@ authors' code divides by it, so `frobenius` is the default norm.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -65,8 +66,11 @@ def approximation_rank(
     squares = np.square(sigma / largest)
     tails = np.sqrt(np.append(np.cumsum(squares[::-1])[::-1], 0.0))
     count = count_above(tails, allowed / largest)
-    # A tail of values that are each off by d is off by at most sqrt(how many) d.
-    margin = uncertainty(spectrum, allowed) / largest * float(np.sqrt(len(sigma)))
+    # A tail of k values that are each off by d is off by at most sqrt(k) d; on the Gram route
+    # its square is a sum of k eigenvalues, so that it is off by k times what one of them is.
+    k = len(sigma)
+    spread = k if spectrum.route == "gram" else math.sqrt(k)
+    margin = uncertainty(spectrum, allowed) / largest * spread
     sure = count_above(tails, allowed / largest + margin)
     if sure != count or count != count_above(tails, max(0.0, allowed / largest - margin)):
         note = f"tie: the distance lies within {margin * largest:.1g} of the threshold"

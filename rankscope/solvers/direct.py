@@ -2,8 +2,9 @@
 
 The matrix is reduced to its triangular factor block by block (a sequential TSQR: Demmel,
 Grigori, Hoemmen & Langou 2012, doi:10.1137/080731992), then LAPACK's values-only SVD of the
-factor. Householder QR is backward stable, so a singular value is resolved down to k 2^-53 of
-sigma_1, at about six times the cost of the Gram route. Memory: the factor and a block, twice.
+factor. Householder QR is backward stable, so a singular value is resolved down to about
+k 2^-53 of sigma_1 (`entries.rounding`), at two to three times the cost of the Gram route. Memory:
+the factor and a block, twice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rankscope.solvers.entries import (
     Block,
     EntryNorms,
     oriented_blocks,
+    rounding,
     scale_of,
     small_side,
 )
@@ -40,4 +42,4 @@ def direct_spectrum(matrix: Matrix) -> Spectrum:
         if len(factor) > order:
             factor = np.asarray(np.linalg.qr(factor, mode="r"), np.float64)
     sigma = np.asarray(np.linalg.svd(factor, compute_uv=False), np.float64)
-    return norms.spectrum(matrix, scale, sigma, order * 2.0**-53, "direct")
+    return norms.spectrum(matrix, scale, sigma, rounding(matrix), "direct")

@@ -5,7 +5,7 @@ on BLAS syrk, then a values-only symmetric eigensolver costs 4/3 n^3 (LAPACK dsy
 Golub & Van Loan, Matrix Computations, 4th ed., 8.3). Memory: the Gram matrix twice and a block.
 
 Squaring halves the digits: an eigenvalue is right to about k 2^-53 of the largest, so a
-singular value is resolved down to sqrt(k 2^-53) of sigma_1.
+singular value is resolved down to about sqrt(k 2^-53) of sigma_1 (`entries.rounding`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ import math
 import numpy as np
 
 from rankscope.records import Matrix, Spectrum
-from rankscope.solvers.entries import Block, EntryNorms, oriented_blocks, scale_of, small_side
+from rankscope.solvers.entries import (
+    Block,
+    EntryNorms,
+    oriented_blocks,
+    rounding,
+    scale_of,
+    small_side,
+)
 
 
 def gram_spectrum(matrix: Matrix) -> Spectrum:
@@ -40,7 +47,7 @@ def gram_spectrum(matrix: Matrix) -> Spectrum:
             gram += product
     del product, block
     norms.small[:] = gram.diagonal()
-    return norms.spectrum(matrix, scale, _roots(gram), math.sqrt(order * 2.0**-53), "gram")
+    return norms.spectrum(matrix, scale, _roots(gram), math.sqrt(rounding(matrix)), "gram")
 
 
 def _roots(gram: Block) -> Block:

@@ -101,3 +101,66 @@ def test_condition_number_is_infinite_below_the_resolution() -> None:
     reading = metrics.condition_number(with_sigma([1.0, 1e-17]))
     assert reading.value == float("inf")
     assert "resolution" in reading.note
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-300])
+def test_values_at_the_ends_of_float64(scale: float) -> None:
+    spectrum = spectrum_of(np.diag([1.0, 1.0]) * scale)
+    assert metrics.numerical_rank(spectrum).value == 2
+    assert metrics.effective_rank(spectrum).value == pytest.approx(2.0)
+    assert metrics.rank(spectrum).value == 2
+    nuclear = metrics.nuclear_norm(spectrum)
+    if scale > 1:
+        assert nuclear.value == float("inf")
+        assert nuclear.note.startswith("infinite")
+    else:
+        assert nuclear.value == pytest.approx(2 * scale)
+
+
+def test_a_ratio_beyond_float64_is_infinite_and_says_so() -> None:
+    reading = metrics.schatten_ratio(with_sigma([1.0] * 600), 0.001, 1)
+    assert reading.value == float("inf")
+    assert reading.note.startswith("infinite")
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_exactness_does_not_depend_on_the_scale(scale: float) -> None:
+    sigma = np.array([1.0, 0.5, 1e-7]) * scale
+    spectrum = with_sigma(sigma, route="gram", resolution=5e-8)
+    assert not metrics.condition_number(spectrum).exact
+    assert metrics.rank(spectrum, eps=1e-3).exact
+    tied = with_sigma(np.array([1.0, 0.1]) * scale)
+    assert "tie" in metrics.rank(tied, eps=0.1, norm="spectral").note
+
+
+def test_float64_noise_is_not_counted_and_the_reading_says_so() -> None:
+    for array, r in ((np.full((300, 300), 0.1), 1), (low_rank(300, 300, 8), 8)):
+        reading = metrics.numerical_rank(spectrum_of(array))
+        assert reading.value == r
+        assert not reading.exact
+        assert "noise" in reading.note
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float16, 1e-6), (ml_dtypes.float8_e4m3fn, 1e-3)])
+def test_rounding_to_subnormal_numbers_is_noise_too(dtype: Any, scale: float) -> None:
+    stored = (low_rank(200, 200, 8) * scale).astype(dtype)
+    reading = metrics.numerical_rank(spectrum_of(stored))
+    assert reading.value is not None
+    assert reading.value <= 8
+
+
+def test_condition_number_is_held_to_one_percent_by_both_routes() -> None:
+    near = with_sigma([1.0, 3e-16], resolution=2e-16)
+    assert not metrics.condition_number(near).exact
+    assert metrics.condition_number(with_sigma([1.0, 3e-13], resolution=2e-16)).exact
+
+
+def test_long_rows_are_not_told_apart_from_their_rounding() -> None:
+    """Two constant rows of fp32: the second singular value is rounding, whatever it reads."""
+    import rankscope
+
+    weights = np.repeat(np.array([[0.3], [0.9]], np.float32), 400_000, axis=1)
+    (row,) = rankscope.analyze({"w": weights}).matrices
+    assert row["numerical_rank"] == 1
+    assert row["condition_number"] is None
+    assert row["notes"]["condition_number"].startswith("infinite")

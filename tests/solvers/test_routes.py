@@ -133,8 +133,46 @@ def test_what_the_resolution_promises() -> None:
         spectrum = spectrum_of(array, route)
         error = np.abs(spectrum.sigma - sigma) / sigma[0]
         assert (error <= uncertainties(spectrum)).all()
-    assert spectrum_of(array, "gram").resolution == pytest.approx(np.sqrt(60 * 2.0**-53))
-    assert spectrum_of(array, "direct").resolution == pytest.approx(60 * 2.0**-53)
+
+
+def test_the_resolution_is_about_what_theory_says() -> None:
+    array = RNG.standard_normal((1500, 1500))
+    units = 1500 * 2.0**-53
+    for route, expected in (("gram", np.sqrt(units)), ("direct", units)):
+        found = solve(ArrayMatrix(array[:, :1500]), route)  # type: ignore[arg-type]
+        assert isinstance(found, Spectrum)
+        assert expected <= found.resolution <= 1.1 * expected
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("shape", [(2, 1000), (3, 30_000), (8, 3000), (3000, 2), (2, 400_000)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_constant_rows_whose_rounding_is_biased(
+    shape: tuple[int, int], dtype: type, route: Route
+) -> None:
+    """Rank one exactly: everything but sigma_1 must lie below the resolution."""
+    levels = np.linspace(0.3, 0.9, min(shape))
+    array: Array = np.repeat(levels[:, None], max(shape), axis=1)
+    array = (array if shape[0] < shape[1] else array.T).astype(np.float32).astype(dtype)
+    spectrum = spectrum_of(array, route)
+    assert spectrum.sigma[1] <= spectrum.resolution * spectrum.sigma[0]
+
+
+def test_a_line_whose_squares_underflow_is_no_line_of_zeros() -> None:
+    array = np.diag([1.0, 1e-200, 0.0])
+    for route in ROUTES:
+        assert spectrum_of(array, route).zeros == 1
+
+
+def test_known_zeros_are_zero_by_the_direct_route() -> None:
+    rng = np.random.default_rng(0)
+    array = np.zeros((12, 20))
+    left = np.linalg.qr(rng.standard_normal((8, 8)))[0]
+    right = np.linalg.qr(rng.standard_normal((20, 8)))[0]
+    array[:8] = (left * np.geomspace(1, 1e-9, 8)) @ right.T
+    spectrum = spectrum_of(array, "direct")
+    assert spectrum.zeros == 4
+    assert (spectrum.sigma[-4:] == 0).all()
 
 
 def test_a_route_that_does_not_converge_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,18 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 from rankscope.errors import InputRejected, OutputFailed
 
 # What `_temporary` makes.
 TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
+
+
+Built = TypeVar("Built")
 
 
 class Identity(NamedTuple):
@@ -92,6 +95,16 @@ class RandomAccessFile:
 
     def __del__(self) -> None:
         self.close() if hasattr(self, "_fd") else None
+
+
+def opened(path: Path, build: Callable[[RandomAccessFile], Built]) -> Built:
+    """What `build` makes of an open file, which it keeps; closed again when it raises."""
+    file = RandomAccessFile(path)
+    try:
+        return build(file)
+    except BaseException:
+        file.close()
+        raise
 
 
 if hasattr(os, "pread"):

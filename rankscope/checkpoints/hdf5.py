@@ -21,7 +21,7 @@ from rankscope.checkpoints.hdf5_storage import NeverWritten, NotReadable, locate
 from rankscope.checkpoints.hdf5_types import BadAttribute, NoNumbers, stored_type
 from rankscope.checkpoints.memory import MemoryCheckpoint
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile, identity
+from rankscope.files import RandomAccessFile, identity, opened
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 from rankscope.text import natural
 
@@ -48,12 +48,7 @@ class Hdf5Reader:
 
     def open(self, path: Path) -> Checkpoint:
         """Open and check the headers of all datasets; reads no elements."""
-        file = RandomAccessFile(path)
-        try:
-            return _open(file)
-        except BaseException:
-            file.close()
-            raise
+        return opened(path, _open)
 
 
 class Hdf5Checkpoint(Closing):

@@ -15,7 +15,7 @@ from rankscope.checkpoints.npyheader import (
     array_span,
 )
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile
+from rankscope.files import RandomAccessFile, opened
 from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
 
 
@@ -32,12 +32,7 @@ class NpyReader:
 
     def open(self, path: Path) -> Checkpoint:
         """Open and check the header; reads no elements."""
-        file = RandomAccessFile(path)
-        try:
-            return _open(file)
-        except BaseException:
-            file.close()
-            raise
+        return opened(path, _open)
 
 
 def _open(file: RandomAccessFile) -> Checkpoint:

@@ -20,7 +20,7 @@ from rankscope.checkpoints.fortran import ArrayCheckpoint
 from rankscope.checkpoints.npyheader import PREFIX_BYTES, BadArray, NoNumbers, array_span
 from rankscope.checkpoints.zipfiles import LOCAL, Entry, zip_entries
 from rankscope.errors import InputRejected, OutputFailed
-from rankscope.files import RandomAccessFile
+from rankscope.files import RandomAccessFile, opened
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 
 if TYPE_CHECKING:
@@ -49,12 +49,7 @@ class NpzReader:
 
     def open(self, path: Path) -> Checkpoint:
         """Open and check the archive's directory and all headers; reads no elements."""
-        file = RandomAccessFile(path)
-        try:
-            return _open(file)
-        except BaseException:
-            file.close()
-            raise
+        return opened(path, _open)
 
 
 class Packed(NamedTuple):

@@ -16,7 +16,7 @@ from rankscope.checkpoints.flat import FlatCheckpoint, Span, c_strides
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.dtypes import itemsize
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile
+from rankscope.files import RandomAccessFile, opened
 from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
 from rankscope.text import natural
 
@@ -64,13 +64,7 @@ class SafetensorsReader:
 
     def open(self, path: Path) -> Checkpoint:
         """Open and check the whole header; reads no tensor."""
-        file = RandomAccessFile(path)
-        try:
-            header, data_start = _read_header(file)
-            return _checkpoint(file, header, data_start)
-        except BaseException:
-            file.close()
-            raise
+        return opened(path, lambda file: _checkpoint(file, *_read_header(file)))
 
 
 def _read_header(file: RandomAccessFile) -> tuple[dict[str, Any], int]:

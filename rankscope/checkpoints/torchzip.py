@@ -21,7 +21,7 @@ from rankscope.checkpoints.torch_stubs import BUILDERS, StorageStub, TensorStub,
 from rankscope.checkpoints.zipfiles import Entry, zip_entries
 from rankscope.dtypes import itemsize
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile
+from rankscope.files import RandomAccessFile, opened
 from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -50,12 +50,7 @@ class TorchReader:
 
     def open(self, path: Path) -> Checkpoint:
         """Open a file and read its pickle as data; reads no tensor."""
-        file = RandomAccessFile(path)
-        try:
-            return _checkpoint(_open_archive(file))
-        except BaseException:
-            file.close()
-            raise
+        return opened(path, lambda file: _checkpoint(_open_archive(file)))
 
 
 def _first_name(head: bytes) -> bytes:

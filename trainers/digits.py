@@ -210,7 +210,7 @@ def run(args: Args) -> None:
         )
     model = MlpBn(split.train_samples.shape[1], args.depth, args.width, CLASSES)
     print(
-        f"MLP-BN-{args.depth}-{args.width}, B {args.batch_size}, mu {args.mu:g}, weight decay "
+        f"MLP-BN-{args.depth}-{args.width}, B {args.batch_size}, mu {args.mu:g},\nweight decay "
         f"{args.weight_decay:g} (PyTorch's) = lambda {args.weight_decay / 2:g} (the theorem's)",
         file=sys.stderr,
     )

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankscope.cli.options import INCOMPLETE, AsJson, Everything, Exclude, Include, Output, Paths
+from rankscope.cli.options import (
+    INCOMPLETE,
+    AsJson,
+    Everything,
+    Exclude,
+    Include,
+    Metrics,
+    Output,
+    Paths,
+)
+from rankscope.cli.output import announce, check_output
+from rankscope.cli.screen import complain, show
 
 if TYPE_CHECKING:
     from rankscope.api import Analysis
@@ -20,15 +31,7 @@ if TYPE_CHECKING:
 
 def analyze(
     paths: Paths,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-m",
-            "--metric",
-            help="A metric, with parameters as in 'schatten_norm(0.5)'. Repeatable. "
-            "Default: twelve of them.",
-        ),
-    ] = None,
+    metric: Metrics = None,
     eps: Annotated[
         list[float] | None,
         typer.Option("--eps", help="Threshold of the ranks. Repeatable. Default: 0.001."),
@@ -77,12 +80,12 @@ def analyze(
     from rankscope.measure import How
     from rankscope.store import StoreWarning
     from rankscope.text import printable
-    from rankscope.views import view_for
+    from rankscope.views.remarks import remarks
 
     if store is not None and no_store:
         raise typer.BadParameter("--store and --no-store exclude each other")
     if output is not None:
-        view_for(output)  # a wrong suffix is told before hours of work
+        check_output(output)
     how = How(route, workers, store or not no_store, verify)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")  # libraries' own are no business of the user's
@@ -102,9 +105,11 @@ def analyze(
         typer.echo(f"warning: {printable(str(warning.message))}", err=True)
     if output is not None:
         result.save(output)
+        announce(output)
     _show(result, as_json=as_json, everything=everything, quiet=output is not None)
     if result.incomplete:
-        typer.echo("incomplete: some matrices could not be measured, see above", err=True)
+        told = output is None and not as_json
+        complain(remarks(result, everything=everything), told=told)
         raise typer.Exit(INCOMPLETE)
 
 
@@ -137,7 +142,6 @@ def _show(result: Analysis, *, as_json: bool, everything: bool, quiet: bool) -> 
         sys.stdout.write(document.render(result))
         sys.stdout.flush()
     elif not quiet:
-        from rankscope.cli.screen import show
         from rankscope.views import terminal
 
         show(lambda width: terminal.renderable(result, width, everything=everything))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rankscope.cli.options import INCOMPLETE, AsJson, Everything, Exclude, Include, Paths
+from rankscope.cli.screen import complain, show
 
 
 def inspect(
@@ -36,6 +37,7 @@ def inspect(
     from rankscope.overview import overview
     from rankscope.series import group_files
     from rankscope.store import SpectrumStore
+    from rankscope.views.remarks import left_out
 
     all_series = group_files(paths)
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
@@ -44,9 +46,9 @@ def inspect(
     if as_json:
         sys.stdout.write(json.dumps(found.to_document(), indent=1) + "\n")
     else:
-        from rankscope.cli.screen import show
         from rankscope.views import inspection
 
         show(lambda width: inspection.renderable(found, width, everything=everything))
     if found.incomplete:
+        complain(left_out(found.skipped, everything=everything), told=not as_json)
         raise typer.Exit(INCOMPLETE)

@@ -25,6 +25,33 @@ Exclude = Annotated[
     typer.Option("--exclude", help="No matrix whose name matches this glob. Repeatable."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
+# Named here once more because importing METRICS imports NumPy, which --help does without.
+DEFAULT_METRICS = (
+    "rank",
+    "effective_rank",
+    "numerical_rank",
+    "stable_rank",
+    "energy_rank",
+    "approximation_rank",
+    "participation_ratio",
+    "nuclear_ratio",
+    "spectral_norm",
+    "frobenius_norm",
+    "nuclear_norm",
+    "condition_number",
+)
+OTHER_METRICS = ("schatten_norm(p)", "schatten_ratio(p,q)", "distance_to_rank(r)")
+
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-m",
+        "--metric",
+        help="A metric, with parameters as in 'schatten_norm(0.5)'. Repeatable. "
+        f"Default: all of {', '.join(DEFAULT_METRICS)}. "
+        f"On request: {', '.join(OTHER_METRICS)}.",
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Write to a file; .json, .csv, .md or .html says how."),

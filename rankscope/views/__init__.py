@@ -31,7 +31,7 @@ VIEWS: tuple[View, ...] = (
     View(".json", document.render),
     View(".csv", csv.render),
     View(".md", markdown.render),
-    View(".html", html.render),
+    View(".html", html.page),
 )
 
 

@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from rankscope.overview import Overview
+from rankscope.table import Row
 from rankscope.text import printable
-from rankscope.views.layout import LACK, MANY_MATRICES, SHORT_TYPES, Grid, by_source, remarks
-from rankscope.views.richgrid import grid_lines
+from rankscope.views.cells import SHORT_TYPES, counted, step
+from rankscope.views.layout import MANY_MATRICES, Grid, by_source, last_step, place
+from rankscope.views.remarks import left_out, none_found
+from rankscope.views.richgrid import grid_lines, remark_lines
 
-STEPS = ("B", "kB", "MB", "GB", "TB", "PB")
+PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def renderable(overview: Overview, width: int, *, everything: bool) -> RenderableType:
     """What is measured, what is not and why, and the cost."""
     parts: list[RenderableType] = []
     for source, rows in by_source(overview.matrices).items():
-        shown = rows if everything else rows[:MANY_MATRICES]
-        title = printable(source)
-        if len(shown) < len(rows):
-            title += f": the first {len(shown)} of {len(rows)} matrices (--all shows every one)"
-        cells: list[tuple[str, ...]] = [
-            (
-                "-" if row["step"] is None else str(row["step"]),
-                printable(row["name"]),
-                "x".join(map(str, row["shape"])),
-                str(SHORT_TYPES.get(row["dtype"], row["dtype"])),
-                row["kind"],
-                f"{row['flops'] / 1e9:.3g}",
-            )
-            for row in shown
-        ]
-        heads = ("step", "matrix", "shape", "type", "kind", "GFLOP")
-        first = 1 if all(row["step"] is None for row in rows) else 0
-        body = tuple(row[first:] for row in cells)
-        parts += grid_lines(Grid(title, heads[first:], body, 2 - first, 0), width)
-    for remark in remarks(overview.skipped, everything=everything):
-        parts.append(Text(remark, style="bold yellow" if remark.startswith(LACK) else "dim"))
+        parts += grid_lines(_matrices(source, rows, everything=everything), width)
+    parts += remark_lines(none_found(overview.sources, overview.matrices))
+    parts += remark_lines(left_out(overview.skipped, everything=everything))
     parts.append(Text(cost_line(overview), style="bold"))
     return Group(*parts)
+
+
+def _matrices(source: str, rows: Sequence[Row], *, everything: bool) -> Grid:
+    """What would be measured of one source; of a series its last snapshot, unless everything."""
+    last = rows if everything else last_step(rows)
+    shown = last if everything else last[:MANY_MATRICES]
+    steps = {row["step"] for row in rows}
+    title = place(source, last)
+    if len(last) < len(rows):
+        title += f", the last of {len(steps)} snapshots"
+    if len(shown) < len(last):
+        title += f": the first {len(shown)} of {len(last)} matrices"
+    if len(shown) < len(rows):
+        title += " (--all shows every one)"
+    cells: list[tuple[str, ...]] = [
+        (
+            step(row),
+            printable(row["name"]),
+            "x".join(map(str, row["shape"])),
+            str(SHORT_TYPES.get(row["dtype"], row["dtype"])),
+            row["kind"],
+            f"{row['flops'] / 1e9:.3g}",
+        )
+        for row in shown
+    ]
+    heads = ("step", "matrix", "shape", "type", "kind", "GFLOP")
+    first = 0 if len({row["step"] for row in shown}) > 1 else 1
+    return Grid(title, heads[first:], tuple(row[first:] for row in cells), 2 - first, 0)
 
 
 def cost_line(overview: Overview) -> str:
@@ -47,7 +62,8 @@ def cost_line(overview: Overview) -> str:
     cost = overview.cost
     workers = cost["workers"]
     return (
-        f"{cost['matrices']} matrices, {size(cost['bytes'])} to read, "
+        f"{counted(cost['matrices'])}, {scaled(cost['parameters'])} parameters, "
+        f"{size(cost['bytes'])} to read, "
         f"{cost['flops'] / 1e9:.3g} GFLOP, up to {size(cost['memory_bytes'])} of memory "
         f"with {workers} worker{'s' if workers > 1 else ''}"
     )
@@ -59,8 +75,19 @@ def size(count: float) -> str:
     >>> size(1234567)
     '1.23 MB'
     """
-    for unit in STEPS:
-        if count < 1000 or unit == STEPS[-1]:
+    text = scaled(count)
+    return f"{text}B" if " " in text else f"{text} B"
+
+
+def scaled(count: float) -> str:
+    """A count in three digits with a decimal prefix.
+
+    >>> scaled(242_000_000)
+    '242 M'
+    """
+    for prefix in PREFIXES:
+        # What would be rounded to 1000 belongs to the next one.
+        if count < 999.5 or prefix == PREFIXES[-1]:
             break
         count /= 1000
-    return f"{count:.3g} {unit}"
+    return f"{count:.3g} {prefix}".rstrip()

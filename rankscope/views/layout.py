@@ -5,42 +5,28 @@ Shared by the views for people; machines get everything.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rankscope.metrics import METRICS
-from rankscope.table import INFINITE, Row, Table, averages, by_pattern
+from rankscope.table import Row, Table, averages, by_pattern
 from rankscope.text import printable
+from rankscope.views.cells import (
+    LACKING,
+    LOG_HEADINGS,
+    SHORT_TYPES,
+    cell,
+    counted,
+    headings,
+    number,
+    split_key,
+    step,
+)
 
 # More rows than this are summed up: a terminal shows some 50 lines.
 MANY_MATRICES = 48
 MANY_STEPS = 48
-MANY_LACKING = 10
-
-LACK = "incomplete: "  # how a remark about something missing begins
-
-SHORT_TYPES = {
-    "float64": "fp64",
-    "float32": "fp32",
-    "float16": "fp16",
-    "bfloat16": "bf16",
-    "float8_e4m3fn": "fp8e4",
-    "float8_e5m2": "fp8e5",
-}
-
-LACKING = "lacking"  # the column of matrices that an average is without
-
-# Columns of a run's log, as headings.
-LOG_HEADINGS = {
-    "epoch": "epoch",
-    "train_loss": "train loss",
-    "test_loss": "test loss",
-    "train_accuracy": "train acc.",
-    "test_accuracy": "test acc.",
-}
+MANY_LEAST = 5  # matrices named for using least of their rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +53,13 @@ def grids(table: Table, *, everything: bool) -> list[Grid]:
     shown: list[Grid] = []
     for source, summary in by_source(table.summary).items():
         rows = [row for row in table.matrices if row["source"] == source]
-        if len(summary) > 1:
+        if len(summary) > 1 and rows:
             shown.append(_steps(table, source, summary, everything=everything))
             if not everything:
-                rows = _last_step(rows)
+                rows = last_step(rows)
         shown.append(_matrices(table, source, rows, everything=everything))
+        if not everything and len(rows) > MANY_MATRICES:
+            shown += _least(table, source, rows)
     return [grid for grid in shown if grid.rows]
 
 
@@ -83,7 +71,8 @@ def by_source(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def _last_step(rows: Sequence[Row]) -> list[Row]:
+def last_step(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the highest step; all of them where there are no steps."""
     last = max((row["step"] for row in rows if row["step"] is not None), default=None)
     return [row for row in rows if row["step"] == last]
 
@@ -92,20 +81,24 @@ def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: boo
     chosen = summary if everything else spaced(summary, MANY_STEPS)
     logged = [key for key in LOG_HEADINGS if any(row.get(key) is not None for row in summary)]
     front = ["epoch"] if "epoch" in logged else []
+    counts = {row["matrices"] for row in chosen}
+    if len(counts) > 1:
+        front.append("matrices")
     if any(_lacking(row) for row in summary):
         front.append(LACKING)  # an average over part of the matrices says so
     back = [key for key in logged if key != "epoch"]
     accuracy = [key for key in back if key.endswith("accuracy")] or back
     keys = [*front, *accuracy[-1:], *table.columns, *(k for k in back if k not in accuracy[-1:])]
     left_out = len(summary) - len(chosen)
-    title = f"{printable(source)}: average over {summary[-1]['matrices']} matrices"
+    over = counted(counts.pop()) if len(counts) == 1 else "the matrices of each step"
+    title = f"{printable(source)}: average over {over}"
     if left_out:
         title += f" ({len(chosen)} of {len(summary)} snapshots; --all shows every one)"
     return Grid(
         title,
-        ("step", *(heading(key) for key in keys)),
+        ("step", *headings(keys)),
         tuple(
-            (_step(row), *(number({LACKING: _lacking(row), **row}.get(key)) for key in keys))
+            (step(row), *(number({LACKING: _lacking(row), **row}.get(key)) for key in keys))
             for row in chosen
         ),
         labels=0,
@@ -119,15 +112,12 @@ def _lacking(row: Row) -> int:
 
 
 def _matrices(table: Table, source: str, rows: Sequence[Row], *, everything: bool) -> Grid:
-    steps = {row["step"] for row in rows}
-    title = printable(source)
-    several = len(steps) > 1
-    if len(steps) == 1 and None not in steps:
-        title += f" at step {next(iter(steps))}"
+    title = place(source, rows)
+    several = len({row["step"] for row in rows}) > 1
     if everything or len(rows) <= MANY_MATRICES:
         head = ("step", "matrix") if several else ("matrix",)
         cells = [
-            (*((_step(row),) if several else ()), printable(row["name"]), *_measures(table, row))
+            (*((step(row),) if several else ()), printable(row["name"]), *_measures(table, row))
             for row in rows
         ]
         labels = len(head)
@@ -138,8 +128,40 @@ def _matrices(table: Table, source: str, rows: Sequence[Row], *, everything: boo
             (printable(pattern), _size(group), *_measures(table, _mean(table, group)))
             for pattern, group in by_pattern(rows).items()
         ]
-    headings = (*head, "shape", "type", *(heading(key) for key in table.columns))
-    return Grid(title, headings, tuple(cells), labels, optional=len(table.columns))
+    heads = (*head, "shape", "type", *headings(table.columns))
+    return Grid(title, heads, tuple(cells), labels, optional=len(table.columns))
+
+
+def place(source: str, rows: Sequence[Row]) -> str:
+    """The source, and the step where all rows are of one."""
+    steps = {row["step"] for row in rows}
+    single = len(steps) == 1 and None not in steps
+    return printable(source) + (f" at step {next(iter(steps))}" if single else "")
+
+
+def _least(table: Table, source: str, rows: Sequence[Row]) -> list[Grid]:
+    """The matrices that use least of what rank their shape allows, which means do not show."""
+    counting = {metric.name for metric in METRICS if metric.integer}
+    keys = [key for key in table.columns if split_key(key)[0] in counting]
+    if not keys:
+        return []
+    key = keys[0]
+    # Only a matrix that was measured has a value.
+    shares = [(row[key] / min(row["shape"]), row) for row in rows if row[key] is not None]
+    lower = [pair for pair in shares if pair[0] < 1]
+    least = sorted(lower, key=lambda pair: pair[0])[:MANY_LEAST]
+    cells = [
+        (
+            printable(row["name"]),
+            "x".join(map(str, row["shape"])),
+            cell(row, key),
+            str(min(row["shape"])),
+            number(share),
+        )
+        for share, row in least
+    ]
+    title = f"{place(source, rows)}: least of their rank used"
+    return [Grid(title, ("matrix", "shape", *headings([key]), "of", "share"), tuple(cells), 1, 0)]
 
 
 def _size(group: Sequence[Row]) -> str:
@@ -172,73 +194,8 @@ def _measures(table: Table, row: Row) -> tuple[str, ...]:
     return (shape, str(dtype), *(cell(row, key) for key in table.columns))
 
 
-def cell(row: Row, key: str) -> str:
-    """A value as a person reads it; `~` marks one that is not exact."""
-    note = row["notes"].get(key, "")
-    if note.startswith(INFINITE):
-        return "inf"
-    return ("~" if "not exact" in note else "") + number(row[key])
-
-
-def number(value: Any) -> str:
-    """A number in at most seven characters, or a dash; equal magnitudes have equal decimals."""
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return str(value)
-    size = abs(value)
-    if size >= 1e5 or 0 < size < 1e-3:
-        return f"{value:.2g}"
-    # Four digits, but no more than four decimals.
-    decimals = 4 if size < 1 else max(0, 3 - math.floor(math.log10(size)))
-    return f"{value:.{decimals}f}"
-
-
-def heading(key: str) -> str:
-    """The heading of a column: the metric's own, with its parameters."""
-    if key == LACKING:
-        return "left out"
-    if key in LOG_HEADINGS:
-        return LOG_HEADINGS[key]
-    match = re.match(r"(\w+)(.*)", key)
-    name, rest = match.groups() if match else (key, "")
-    heads = {metric.name: metric.heading for metric in METRICS}
-    return " ".join(part for part in (heads.get(name, name), rest) if part)
-
-
 def spaced(rows: Sequence[Row], count: int) -> list[Row]:
     """At most `count` rows, the first and the last among them, at even distances."""
     if len(rows) <= count:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
-
-
-def remarks(skipped: Sequence[Row], *, everything: bool) -> list[str]:
-    """Lines about what is not in the tables: left out on purpose, then what is lacking."""
-    reasons: dict[str, set[str]] = {}
-    for row in skipped:
-        if not row["missing"]:
-            reasons.setdefault(row["reason"], set()).add(row["name"])
-    plain_first = sorted(reasons, key=lambda reason: reason not in PLAIN)
-    parts = [_left_out(reason, reasons[reason]) for reason in plain_first]
-    lines = [f"not measured: {'; '.join(parts)}"] if parts else []
-    lacking = [row for row in skipped if row["missing"]]
-    shown = lacking if everything else lacking[:MANY_LACKING]
-    lines += [f"{LACK}{printable(row['name'])}: {printable(row['reason'])}" for row in shown]
-    if len(shown) < len(lacking):
-        lines.append(f"{LACK}{len(lacking) - len(shown)} more (--all shows every one)")
-    return lines
-
-
-def _left_out(reason: str, names: set[str]) -> str:
-    if reason in PLAIN:
-        return f"{len(names)} {reason}{'s' if len(names) > 1 else ''}"
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{printable(min(names))}{more} ({printable(reason)})"
-
-
-PLAIN = ("vector", "scalar")  # reasons that need no name
-
-
-def _step(row: Row) -> str:
-    return "-" if row["step"] is None else str(row["step"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from rankscope.table import Table
-from rankscope.views.layout import Grid, grids, remarks
+from rankscope.views.layout import Grid, grids
+from rankscope.views.remarks import remarks
 
 # Everything that CommonMark or GitHub's tables give a meaning to.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&])")
@@ -14,7 +15,7 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&])")
 def render(table: Table, *, everything: bool = True) -> str:
     """One GitHub-flavoured table for the steps and one for the matrices."""
     parts = [_grid(grid) for grid in grids(table, everything=everything)]
-    parts += [escape(line) + "\n" for line in remarks(table.skipped, everything=everything)]
+    parts += [escape(one.text) + "\n" for one in remarks(table, everything=everything)]
     return "\n".join(parts)
 
 

@@ -1,6 +1,8 @@
-"""A grid as rich prints it: as many columns as fit a width, names shortened."""
+"""A grid and its remarks as rich prints them: as many columns as fit, names shortened."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
@@ -9,6 +11,7 @@ from rich.text import Text
 
 from rankscope.text import shortened
 from rankscope.views.layout import Grid
+from rankscope.views.remarks import Remark
 
 MIN_NAME = 26  # characters of a matrix's name that must stay, before columns are left out
 
@@ -37,11 +40,15 @@ def grid_lines(grid: Grid, width: int) -> list[RenderableType]:
     left_out = grid.headings[count:]
     if left_out:
         more = ", ".join(left_out)
-        parts.append(
-            Text(f"{len(left_out)} more with -o FILE or a wider terminal: {more}", style="dim")
-        )
+        hint = "-o FILE or a wider terminal shows all, -m NAME chooses"
+        parts.append(Text(f"{len(left_out)} more ({hint}): {more}", style="dim"))
     parts.append(Text(""))
     return parts
+
+
+def remark_lines(remarks: Iterable[Remark]) -> list[RenderableType]:
+    """Remarks, what is lacking to be seen first."""
+    return [Text(one.text, style="bold yellow" if one.lacking else "dim") for one in remarks]
 
 
 def _fitting(grid: Grid, widths: list[int], width: int) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rich.console import Console, Group, RenderableType
-from rich.text import Text
 
 from rankscope.table import Table
-from rankscope.views.layout import LACK, grids, remarks
-from rankscope.views.richgrid import grid_lines
+from rankscope.views.layout import grids
+from rankscope.views.remarks import remarks
+from rankscope.views.richgrid import grid_lines, remark_lines
 
 
 def renderable(table: Table, width: int, *, everything: bool = False) -> RenderableType:
@@ -15,8 +15,7 @@ def renderable(table: Table, width: int, *, everything: bool = False) -> Rendera
     parts: list[RenderableType] = []
     for grid in grids(table, everything=everything):
         parts += grid_lines(grid, width)
-    for remark in remarks(table.skipped, everything=everything):
-        parts.append(Text(remark, style="bold yellow" if remark.startswith(LACK) else "dim"))
+    parts += remark_lines(remarks(table, everything=everything))
     return Group(*parts)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 
+from rankscope.cli import options
+from rankscope.metrics import METRICS
 from tests.cli.conftest import Run
 from tests.matrix import low_rank
 
@@ -47,9 +51,20 @@ def model(tmp_path: Path) -> Path:
         "layer.0.bias": np.ones(24, np.float32),
         "position_ids": np.arange(12).reshape(3, 4),
         "zero.weight": np.zeros((4, 4), np.float32),
-        "nan.weight": np.full((4, 4), np.nan, np.float32),
     }
     path = tmp_path / "model.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    return path
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A model of which one matrix holds NaN."""
+    tensors = {
+        "good.weight": np.eye(4, dtype=np.float32),
+        "nan.weight": np.full((4, 4), np.nan, np.float32),
+    }
+    path = tmp_path / "broken.safetensors"
     safetensors.numpy.save_file(tensors, path)
     return path
 
@@ -71,7 +86,6 @@ def test_table(run: Run, model: Path) -> None:
     assert str(model) in ended.out
     for name in ("embed.weight", "layer.0.weight", "conv.weight"):
         assert name in ended.out
-    assert "nonfinite" in ended.out
     assert "not measured: 1 vector; position_ids (int64" in ended.out
 
 
@@ -87,7 +101,6 @@ def test_json_rows_are_flat_and_complete(run: Run, model: Path) -> None:
     assert by_name["conv.weight"]["shape"] == [8, 36]
     assert by_name["zero.weight"]["effective_rank"] is None
     assert "zero matrix" in by_name["zero.weight"]["notes"]["effective_rank"]
-    assert by_name["nan.weight"]["status"] == "nonfinite"
     skipped = {row["name"]: row["reason"] for row in document["skipped"]}
     assert set(skipped) == {"layer.0.bias", "position_ids"}
     listed = {*by_name, *skipped}
@@ -124,7 +137,7 @@ def test_series_is_ordered_by_step_and_summed_up(run: Run, series: Path) -> None
     assert [row["step"] for row in document["matrices"]] == [3, 20, 100]
     assert [row["rank"] for row in document["summary"]] == [4, 7, 3]
     out = run("analyze", series).out
-    assert "average over 1 matrices" in out
+    assert "average over 1 matrix\n" in out
     assert "at step 100" in out
 
 
@@ -133,11 +146,12 @@ def test_output_files(run: Run, model: Path, tmp_path: Path, suffix: str) -> Non
     target = tmp_path / f"out.{suffix}"
     ended = run("analyze", model, "-o", target)
     assert (ended.code, ended.out) == (0, "")
+    assert ended.err == f"wrote {target}\n"
     text = target.read_text()
     assert "layer.0.weight" in text.replace("\\", "")
     if suffix == "csv":
         rows = list(csv.DictReader(text.splitlines()))
-        assert len(rows) == 6
+        assert len(rows) == 5
     assert oct(target.stat().st_mode & 0o777) == oct(0o666 & ~umask())
 
 
@@ -192,11 +206,137 @@ def test_one_bad_snapshot_is_incomplete(run: Run, series: Path) -> None:
 
 
 def test_an_output_that_cannot_be_written_leaves_the_old_one(
-    run: Run, model: Path, tmp_path: Path
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = run("analyze", model, "-o", tmp_path / "no" / "such" / "out.json")
+    target = tmp_path / "out.json"
+    target.write_text("old")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rankscope.files.os.fsync", full)
+    ended = run("analyze", model, "--no-store", "-o", target)
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err == f"error: {target}: not written: No space left on device\n"
+    assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize("where", ["missing/out.csv", "model.safetensors/out.csv", "dir.csv"])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise AssertionError("worked first")
+
+    monkeypatch.setattr("rankscope.api.analyze", forbidden)
+    (tmp_path / "dir.csv").mkdir()
+    target = tmp_path / where
+    ended = run("analyze", model, "-o", target)
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err.startswith(f"error: {target}: not written: ")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_directory_without_permission_is_told_before_the_work(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root, who may run the tests, may write anywhere.
+    monkeypatch.setattr("rankscope.cli.output.os.access", lambda path, _: path != tmp_path)
+    ended = run("analyze", model, "-o", tmp_path / "out.csv")
     assert ended.code == 4
-    assert "not written" in ended.err
+    assert "no permission to write" in ended.err
+
+
+FINAL = "incomplete: not everything could be measured (exit code 4)"
+
+
+@pytest.mark.parametrize("way", ["-o", "--json"])
+def test_what_is_lacking_is_told_on_stderr_when_there_is_no_table(
+    run: Run, series: Path, tmp_path: Path, way: str
+) -> None:
+    for step in range(200, 212):
+        (series / f"step-{step}.safetensors").write_bytes(b"\x00" * 4)
+    values = {"w": np.full((3, 3), np.inf)}
+    safetensors.numpy.save_file(values, series / "step-300.safetensors")
+    target = tmp_path / "out.csv"
+    arguments = ["-o", target] if way == "-o" else ["--json"]
+    ended = run("analyze", series, *arguments)
+    assert ended.code == 4
+    lines = ended.err.splitlines()
+    if way == "-o":
+        assert lines.pop(0) == f"wrote {target}"
+    assert lines[0].startswith(f"incomplete: {series / 'step-200.safetensors'}: 4 bytes")
+    assert lines[10:] == [
+        "incomplete: 2 more (--all shows every one)",
+        "nonfinite: w at step 300: holds NaN or infinity",
+        FINAL,
+    ]
+    everything = run("analyze", series, *arguments, "--all").err
+    assert everything.count(": 4 bytes") == 12
+    assert run("analyze", series).err == FINAL + "\n"  # the table says the rest
+
+
+def test_nan_is_incomplete_and_named(run: Run, broken: Path) -> None:
+    ended = run("analyze", broken)
+    assert ended.code == 4
+    assert ended.err == FINAL + "\n"
+    assert "nonfinite: nan.weight: holds NaN or infinity" in ended.out
+    again = run("analyze", broken, "--json")
+    assert again.code == 4
+    statuses = {row["name"]: row["status"] for row in json.loads(again.out)["matrices"]}
+    assert statuses == {"good.weight": "ok", "nan.weight": "nonfinite"}
+
+
+@pytest.mark.parametrize("command", ["analyze", "inspect"])
+def test_nothing_to_measure_is_said(run: Run, tmp_path: Path, command: str) -> None:
+    path = tmp_path / "biases.safetensors"
+    safetensors.numpy.save_file({"b": np.ones(3)}, path)
+    ended = run(command, path)
+    assert (ended.code, ended.err) == (0, "")
+    said = [f"{path}: no weight matrices", "not measured: 1 vector"]
+    assert ended.out.splitlines()[:2] == said
+    os.mkdir(tmp_path / "run")
+    for step in (1, 2):
+        safetensors.numpy.save_file({"b": np.ones(3)}, tmp_path / f"run/step-{step}.safetensors")
+    out = run(command, tmp_path / "run").out
+    assert out.startswith(f"{tmp_path / 'run'}: no weight matrices\n")
+    assert out.count("no weight") == 1
+
+
+def test_inspect_shows_the_last_snapshot_of_a_series(run: Run, series: Path) -> None:
+    out = run("inspect", series).out
+    assert f"{series} at step 100, the last of 3 snapshots (--all shows every one)\n" in out
+    assert len(re.findall(r"^w ", out, re.MULTILINE)) == 1
+    assert "3 matrices, 360 parameters, 1.44 kB to read" in out
+    out = run("inspect", series, "--all").out
+    assert re.findall(r"^ *(\d+) +w ", out, re.MULTILINE) == ["3", "20", "100"]
+    assert f"{series}\n" in out
+    single = run("inspect", series / "step-20.safetensors").out
+    assert "1 matrix, 120 parameters" in single
+
+
+def test_inspect_tells_on_stderr_what_is_missing(run: Run, series: Path) -> None:
+    bad = series / "step-50.safetensors"
+    bad.write_bytes(b"\x00" * 4)
+    ended = run("inspect", series, "--json")
+    assert ended.code == 4
+    first, last = ended.err.splitlines()
+    assert first.startswith(f"incomplete: {bad}: 4 bytes")
+    assert last == FINAL
+    assert json.loads(ended.out)["sources"] == [str(series)]
+    assert run("inspect", series).err == FINAL + "\n"
+
+
+def test_help_names_every_metric() -> None:
+    assert tuple(m.name for m in METRICS if m.default) == options.DEFAULT_METRICS
+    others = tuple(f"{m.name}({','.join(m.parameters)})" for m in METRICS if not m.default)
+    assert others == options.OTHER_METRICS
+
+
+def test_help_of_analyze_shows_the_metrics(run: Run) -> None:
+    out = " ".join(run("analyze", "--help").out.replace("│", " ").split())
+    for metric in METRICS:
+        assert metric.name in out
 
 
 def test_second_run_decomposes_nothing(

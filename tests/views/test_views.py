@@ -9,6 +9,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from rankscope.table import Table
 from rankscope.text import INVISIBLE
-from rankscope.views import VIEWS, View, document, layout, markdown, terminal, view_for
+from rankscope.views import VIEWS, View, cells, document, inspection, markdown, terminal, view_for
 from rankscope.views import csv as csv_view
 from rankscope.views import html as html_view
 
@@ -116,6 +117,26 @@ def test_html_holds_no_tag_but_its_own() -> None:
     for name in HOSTILE.values():
         parser.feed(html_view.render(table(name)))
     assert parser.seen == {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
+    for name in HOSTILE.values():
+        parser.feed(html_view.page(table(name)))
+    page = {"html", "head", "meta", "title", "style", "body"}
+    assert parser.seen == page | {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
+
+
+def test_a_file_is_a_whole_page_and_a_notebook_gets_a_fragment() -> None:
+    names = [f"layers.{i}.weight" for i in range(60)]
+    made = table(*names, steps=60)
+    page = html_view.page(made)
+    assert page.startswith("<!DOCTYPE html>\n<html lang=")
+    assert page.index('<meta charset="utf-8">') < page.index("<title>layers.0.weight - RankScope<")
+    assert page.endswith("</html>\n")
+    assert "src=" not in page
+    assert "http" not in page
+    assert page.count("<td class=word>59</td>") == 60  # every matrix of every step
+    fragment = html_view.render(made)
+    assert fragment.startswith("<table>")
+    assert not re.search("<(html|style|body|meta)", fragment)
+    assert view_for(Path("x.html")).render is html_view.page
 
 
 def test_csv_cells_are_no_formulas() -> None:
@@ -216,14 +237,14 @@ def test_an_average_over_part_of_the_matrices_says_so() -> None:
     ],
 )
 def test_numbers(value: float | None, text: str) -> None:
-    assert layout.number(value) == text
-    assert len(layout.number(value)) <= 7
+    assert cells.number(value) == text
+    assert len(cells.number(value)) <= 7
 
 
 def test_infinite_and_inexact_are_told_apart() -> None:
     row = {"notes": {"a": "infinite: x", "b": "not exact by the gram route"}, "a": None, "b": 3}
-    assert layout.cell(row, "a") == "inf"
-    assert layout.cell(row, "b") == "~3"
+    assert cells.cell(row, "a") == "inf"
+    assert cells.cell(row, "b") == "~3"
 
 
 def test_suffix_chooses_the_view(tmp_path: Any) -> None:
@@ -231,3 +252,117 @@ def test_suffix_chooses_the_view(tmp_path: Any) -> None:
         assert view_for(tmp_path / f"x{view.suffix.upper()}") is view
     with pytest.raises(Exception, match=r"expected one of \.json"):
         view_for(tmp_path / "x.xls")
+
+
+def group(**values: Any) -> Table:
+    """More matrices than are shown one by one, shape 4x3, rank 3 unless told otherwise."""
+    return table(*(f"layers.{i}.weight" for i in range(60)), **values)
+
+
+def changed(made: Table, index: int, **values: Any) -> Table:
+    """The table with one row changed."""
+    rows = list(made.matrices)
+    rows[index] = {**rows[index], **values}
+    return replace(made, matrices=tuple(rows))
+
+
+def after(text: str, title: str) -> list[str]:
+    """The lines below the one that holds the title, up to an empty one."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if title in line)
+    return lines[start + 1 : lines.index("", start)]
+
+
+LEAST = "least of their rank used"
+
+
+def test_means_do_not_hide_a_collapsed_layer() -> None:
+    made = changed(group(), 41, rank=1)
+    made = changed(made, 17, shape=[400, 100], rank=20)
+    made = changed(made, 3, status="nonfinite", rank=None)
+    text = terminal.render(made, width=100)
+    lines = after(text, f"layers.0.weight: {LEAST}")[2:]
+    assert len(lines) == 2  # all others have full rank
+    assert lines[0].split() == ["layers.17.weight", "400x100", "20", "100", "0.2000"]
+    assert lines[1].split() == ["layers.41.weight", "4x3", "1", "3", "0.3333"]
+    for index in range(20, 30):
+        made = changed(made, index, rank=2)
+    assert len(after(terminal.render(made, width=100), LEAST)[2:]) == 5
+
+
+def test_least_are_named_only_where_matrices_are_not() -> None:
+    assert LEAST not in terminal.render(table("a", "b", rank=2), width=100)
+    assert LEAST in terminal.render(group(rank=2), width=100)
+    assert LEAST not in terminal.render(group(rank=3), width=100)
+    assert LEAST not in terminal.render(group(rank=2), width=100, everything=True)
+    columns = replace(group(rank=2), columns=("effective_rank", "condition_number"))
+    assert LEAST not in terminal.render(columns, width=100)
+    last = terminal.render(group(rank=2, steps=2), width=100)
+    assert f"layers.0.weight at step 1: {LEAST}" in last
+
+
+def test_title_counts_the_matrices_of_all_steps() -> None:
+    assert "w: average over 1 matrix\n" in terminal.render(table("w", steps=3), width=100)
+    made = table("w", "v", steps=3)
+    assert "w: average over 2 matrices\n" in terminal.render(made, width=100)
+    summary = ({**made.summary[0], "matrices": 1}, *made.summary[1:])
+    text = terminal.render(replace(made, summary=summary), width=100)
+    lines = after(text, "w: average over the matrices of each step")
+    assert lines[1].split()[:2] == ["step", "matrices"]
+    assert [line.split()[:2] for line in lines[3:]] == [["0", "1"], ["1", "2"], ["2", "2"]]
+
+
+@pytest.mark.parametrize("view", [terminal, markdown, html_view], ids=lambda view: view.__name__)
+def test_matrices_without_values_are_named(view: Any) -> None:
+    made = replace(group(), skipped=())
+    assert "nonfinite" not in view.render(made, everything=False)
+    for i in range(12):
+        notes = {"status": "holds NaN or infinity"}
+        made = changed(made, i, status="nonfinite", rank=None, notes=notes)
+    text = view.render(made, everything=False).replace("\\", "")
+    found = re.findall(r"nonfinite: layers\.(\d+)\.weight: holds NaN or infinity", text)
+    assert [int(index) for index in found] == list(range(10))
+    assert "incomplete: 2 more (--all shows every one)" in text
+    text = view.render(made, everything=True).replace("\\", "")
+    assert text.count("weight: holds NaN or infinity") == 12
+
+
+def test_a_matrix_without_values_in_many_steps_is_one_line() -> None:
+    made = replace(table("w", "v", steps=20), skipped=())
+    for step in range(5, 20):
+        notes = {"status": "the worker died twice"}
+        made = changed(made, 2 * step, status="worker_lost", notes=notes)
+    text = terminal.render(made, width=100)
+    assert "worker lost: w at 15 steps from 5 to 19: the worker died twice\n" in text
+    assert text.count("the worker died") == 1
+
+
+def test_nothing_to_show_says_so() -> None:
+    made = table("w")
+    made = replace(made, matrices=(), skipped=(), summary=({**made.summary[0], "matrices": 0},))
+    assert terminal.render(made, width=100) == "w: no weight matrices\n"
+
+
+def test_headings_are_short_and_stay_apart() -> None:
+    keys = ["schatten_ratio(p=0.3333333333333333,q=0.6666666666666666)", "rank@1e-05", "rank@0.01"]
+    assert cells.headings(keys) == (
+        "schatten ratio (p=0.3333,q=0.6667)",
+        "rank @1e-05",
+        "rank @0.01",
+    )
+    alike = ["rank@0.123456", "rank@0.123457"]
+    assert cells.headings(alike) == ("rank @0.123456", "rank @0.123457")
+    assert cells.headings(["distance_to_rank(r=123456)"]) == ("distance to rank (r=123456)",)
+
+
+def test_left_out_columns_are_named_with_how_to_get_them() -> None:
+    text = " ".join(terminal.render(table("w" * 30), width=48).split())
+    hint = "-o FILE or a wider terminal shows all, -m NAME chooses"
+    assert f"2 more ({hint}): eff. rank, cond. number" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (999_700, "1 MB"), (1.5e12, "1.5 TB")]
+)
+def test_sizes(count: float, text: str) -> None:
+    assert inspection.size(count) == text

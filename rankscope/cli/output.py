@@ -1,0 +1,35 @@
+"""A result on its way to a file: refused before the work, announced after it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from rankscope.errors import OutputFailed
+from rankscope.text import printable
+
+
+def check_output(path: Path) -> None:
+    """Find out before hours of work what would make writing fail.
+
+    Raises:
+        UsageError: the suffix names no view.
+        OutputFailed: no such directory, or one that nothing may be written in.
+    """
+    from rankscope.views import view_for
+
+    view_for(path)
+    if path.is_dir():
+        raise OutputFailed(path, "is a directory, expected the name of a file")
+    if not path.parent.is_dir():
+        raise OutputFailed(path, f"there is no directory {path.parent}")
+    # A file is replaced by renaming another one, which is a matter of its directory.
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputFailed(path, f"no permission to write in the directory {path.parent}")
+
+
+def announce(path: Path) -> None:
+    """Say on stderr where the result went."""
+    typer.echo(f"wrote {printable(str(path))}", err=True)

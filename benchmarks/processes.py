@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SAMPLE_SECONDS = 0.05  # reading PSS walks page tables; more often would slow what is measured
+SAMPLE_SECONDS = 0.2  # reading PSS walks page tables; more often slows what is measured
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rankscope.blas import THREAD_VARIABLES, blas_threads
 
+# glibc gives memory above a threshold back at once and fetches it anew for the next matrix; the
+# page faults are a twentieth of a Llama-shaped model's time (docs/performance.md). Other C
+# libraries ignore these.
+MALLOC_KEEPS = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+
 PARENT_SECONDS = 1.0  # how often a worker looks whether its parent is still there
 
 Item = TypeVar("Item")
@@ -165,10 +170,10 @@ class ProcessExecutor:
     def _pool(self, workers: int) -> Any:
         from loky import ProcessPoolExecutor
 
-        threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        environment = dict.fromkeys(THREAD_VARIABLES, str(self.threads)) | MALLOC_KEEPS
         with _interrupts_held():
             return ProcessPoolExecutor(
-                workers, initializer=_begin_worker, initargs=(os.getpid(),), env=threads
+                workers, initializer=_begin_worker, initargs=(os.getpid(),), env=environment
             )
 
 

@@ -64,7 +64,7 @@ class Outcome:
     Attributes:
         spec: the matrix.
         measurement: its spectrum, or why it has none.
-        key: its content's key; None when it could not be read.
+        key: its content's key; None when it could not be read, or no store asks for it.
         computed: what was decomposed for it, by the route asked: new for the store.
         seen: the identity of the files that it was read from; () when that is not sure.
     """
@@ -149,14 +149,16 @@ def _measure(
     computed: list[tuple[Route, Measurement]] = []
 
     def look_up(wanted: Route) -> Measurement:
-        found = sound(store.find(key, wanted), matrix.spec)
+        found = None if key is None else sound(store.find(key, wanted), matrix.spec)
         if found is None:
             found = _solved(matrix, wanted)
             computed.append((wanted, found))
         return found
 
+    key: bytes | None = None
     try:
-        key = content_key(matrix)
+        if store.path is not None:  # nobody else asks what the content is
+            key = content_key(matrix)
         measurement = answer(route, columns, look_up)
     except (InputRejected, OSError) as error:
         return _unreadable(matrix.spec, _why(error))

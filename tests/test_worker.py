@@ -223,9 +223,15 @@ class TestMemory:
         found = measured(path)["w"]
         assert isinstance(found.measurement, Spectrum)
         assert found.measurement.route == "gram"
-        assert found.key is not None
         given = measured(path, route="direct")["w"].measurement
         assert given == Unmeasured("failed", "not enough memory for a 30x20 matrix")
+
+    def test_content_is_hashed_for_a_store_only(self, path: Path) -> None:
+        task = task_of(path)
+        (without,) = measure_task(task)
+        (kept,) = measure_task(replace(task, store=path.parent / "store"))
+        assert without.key is None
+        assert kept.key is not None
 
     def test_for_anything(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def none(*_: object) -> None:
@@ -237,7 +243,7 @@ class TestMemory:
                 "failed", "not enough memory for a 30x20 matrix"
             )
         monkeypatch.setattr("rankscope.worker.content_key", none)
-        outcome = measured(path)["w"]
+        (outcome,) = measure_task(replace(task_of(path), store=path.parent / "store"))
         assert isinstance(outcome.measurement, Unmeasured)
         assert outcome.measurement.status == "failed"
         assert outcome.key is None
@@ -310,7 +316,7 @@ class TestChange:
         assert self.statuses(measure_task(task)) == {"a": "unreadable", "b": "unreadable"}
 
     def test_a_disk_that_fails(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        task = task_of(path)
+        task = replace(task_of(path), store=path.parent / "store")
 
         def broken(*_: object) -> bytes:
             raise OSError(5, "Input/output error")

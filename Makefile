@@ -13,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 demo: $(VENV)/.train
 	rm -rf $(RUN)
 	$(BIN)/python -m trainers digits --out $(RUN)
-	$(BIN)/rankscope analyze $(RUN) --eps 0.01
+	@$(BIN)/rankscope analyze $(RUN) --eps 0.01
 
 test: lint types
 	$(BIN)/python -m pytest

@@ -36,7 +36,8 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
         except RankScopeError as error:
             _fail(f"error: {printable(str(error))}", error.exit_code)
         except KeyboardInterrupt:
-            _fail("interrupted; what was finished is kept", INTERRUPTED)
+            kept = "; what was finished is kept" if kwargs.get("no_store") is False else ""
+            _fail(f"interrupted{kept}", INTERRUPTED)
         except BrokenPipeError:
             # The reader has seen enough (`| head`). Python would complain once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -405,6 +405,27 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert err == "interrupted; what was finished is kept\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["analyze"], "interrupted; what was finished is kept\n"),
+        (["analyze", "--no-store"], "interrupted\n"),
+        (["inspect"], "interrupted\n"),
+    ],
+)
+def test_ctrl_c_promises_nothing_that_is_not_so(
+    run: Run, model: Path, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rankscope.inventory.take_inventory", interrupted)
+    monkeypatch.setattr("rankscope.measure.take_inventory", interrupted)
+    command, *options = arguments
+    ended = run(command, model, *options)
+    assert (ended.code, ended.out, ended.err) == (130, "", said)
+
+
 @pytest.mark.parametrize("command", [[], ["analyze"], ["inspect"]])
 def test_help_has_an_example_per_command(run: Run, command: list[str]) -> None:
     ended = run(*command, "--help")

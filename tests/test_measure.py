@@ -371,3 +371,11 @@ def test_averages_say_what_they_leave_out(tmp_path: Path) -> None:
     assert result.incomplete
     undefined = analyze(save(tmp_path / "z.safetensors", {"a": np.zeros((3, 3))})).summary[0]
     assert (undefined["rank"], undefined["effective_rank"]) == (0, None)
+
+
+def test_a_mean_with_an_infinite_value_is_no_number(tmp_path: Path) -> None:
+    tensors = {"a": np.eye(4), "b": np.diag([1.0, 1, 0, 0])}
+    result = analyze(save(tmp_path / "w.safetensors", tensors))
+    assert [row["condition_number"] for row in result.matrices] == [1.0, None]
+    assert result.summary[0]["condition_number"] is None
+    assert result.summary[0]["rank"] == 3

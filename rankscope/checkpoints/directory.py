@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rankscope.checkpoints.closing import Closing
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile
+from rankscope.jsonobject import read_limited
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped
 from rankscope.text import natural
 
@@ -158,13 +158,7 @@ def read_index(index: Path) -> Mapping[str, str]:
     Raises:
         InputRejected: not JSON, without a `weight_map` of names to names, or absurdly large.
     """
-    file = RandomAccessFile(index)
-    try:
-        if file.size > MAX_INDEX_BYTES:
-            raise InputRejected(index, f"{file.size} bytes, expected at most {MAX_INDEX_BYTES}")
-        document = parse_strict(index, file.read(0, file.size), "index")
-    finally:
-        file.close()
+    document = parse_strict(index, read_limited(index, MAX_INDEX_BYTES), "index")
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputRejected(index, "has no weight_map, expected an object of tensor to shard")

@@ -66,11 +66,6 @@ class Metric:
         """The metric's name, as in `--metric`."""
         return self.function.__name__
 
-    @property
-    def summary(self) -> str:
-        """The first line of its docstring."""
-        return (self.function.__doc__ or "").partition("\n")[0]
-
 
 # In the order of columns: what a narrow terminal has room for stands first.
 METRICS: tuple[Metric, ...] = (

@@ -11,6 +11,7 @@ from rich.terminal_theme import MONOKAI
 
 import rankscope
 from rankscope.views import terminal
+from rankscope.views.analysis import report
 
 WIDTH = 80
 STEPS = 14  # rows of the picture; the command itself shows all
@@ -25,7 +26,7 @@ def main(run: str) -> None:
     )
     console = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
     console.print(f"$ rankscope analyze {run} --eps 0.01", style="green")
-    console.print(terminal.renderable(shown, WIDTH))
+    console.print(terminal.renderable(report(shown), WIDTH))
     target = Path(__file__).parent / "images" / "digits.svg"
     console.save_svg(str(target), title="rankscope", theme=MONOKAI)
     print(target)

@@ -16,7 +16,6 @@ import numpy as np
 from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
 from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected, UsageError
-from rankscope.files import atomic_write
 from rankscope.inventory import Entry, Inventory
 from rankscope.matrices import Selection, StoredMatrix, check_selection, select
 from rankscope.measure import How, Measured, measure
@@ -30,7 +29,8 @@ from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.store import SpectrumStore
 from rankscope.table import Row, Table, build
 from rankscope.version import __version__
-from rankscope.views import html, terminal, view_for
+from rankscope.views import html, save, terminal
+from rankscope.views.analysis import report
 from rankscope.worker import RouteChoice, Task, measure_open
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ class Analysis(Table):
 
     def __str__(self) -> str:
         width = shutil.get_terminal_size().columns
-        return terminal.render(self, width=width)
+        return terminal.render(report(self), width=width)
 
     def _repr_html_(self) -> str:
-        return html.render(self)
+        return html.render(report(self))
 
     def __repr__(self) -> str:
         return f"<Analysis of {len(self.matrices)} matrices in {len(self.summary)} snapshots>"
@@ -72,10 +72,7 @@ class Analysis(Table):
             UsageError: another suffix.
             OutputFailed: it could not be written; an old file is intact.
         """
-        target = Path(path)
-        text = view_for(target).render(self)
-        with atomic_write(target) as file:
-            file.write(text.encode("utf-8"))
+        save(report(self), Path(path))
 
 
 def analyze(

@@ -28,12 +28,12 @@ ROOT = Path(__file__).parents[1]
 # Lowest first. A module may import from layers below its own; from its own, only within its
 # package. Names are of modules and packages directly below `rankscope`.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("blas", "dtypes", "errors", "records", "stepnames", "text", "version"),
-    ("executors", "files", "quantised"),
+    ("blas", "dtypes", "errors", "records", "stepnames", "text", "transfer", "version"),
+    ("bounds", "crossing", "executors", "files", "quantised", "trends"),
     ("jsonobject",),
     ("checkpoints",),
     ("matrices", "runlog", "runrecord", "series"),
-    ("resolution", "solvers", "storefile"),
+    ("combination", "resolution", "solvers", "storefile", "training"),
     ("metrics", "store"),
     ("plan", "question"),
     ("worker",),
@@ -154,7 +154,7 @@ def plugins(modules: Sources) -> dict[str, set[str]]:
         "checkpoints": {type(reader).__module__ for reader in READERS},
         "metrics": {metric.function.__module__ for metric in METRICS},
         "solvers": defining("solvers", "*_spectrum"),
-        "views": defining("views", "render", "renderable"),
+        "views": defining("views", "render", "report"),
         "cli": {callback.__module__ for callback in commands if callback},
     }
 
@@ -246,7 +246,7 @@ class TestTheChecksThemselves:
             ("checkpoints.npz", "checkpoints.npy"),
             ("metrics.norms", "metrics.ratios"),
             ("solvers.gram", "solvers.direct"),
-            ("views.inspection", "views.terminal"),
+            ("views.inspection", "views.analysis"),
             ("cli.analyze", "cli.inspect"),
         ],
     )

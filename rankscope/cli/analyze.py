@@ -21,8 +21,8 @@ from rankscope.cli.options import (
     Output,
     Paths,
 )
-from rankscope.cli.output import announce, check_output
-from rankscope.cli.screen import complain, show
+from rankscope.cli.output import check_output
+from rankscope.cli.screen import complain, present
 
 if TYPE_CHECKING:
     from rankscope.api import Analysis
@@ -80,7 +80,7 @@ def analyze(
     from rankscope.measure import How
     from rankscope.store import StoreWarning
     from rankscope.text import printable
-    from rankscope.views.remarks import remarks
+    from rankscope.views.analysis import report
 
     if store is not None and no_store:
         raise typer.BadParameter("--store and --no-store exclude each other")
@@ -103,13 +103,10 @@ def analyze(
         )
     for warning in caught:
         typer.echo(f"warning: {printable(str(warning.message))}", err=True)
-    if output is not None:
-        result.save(output)
-        announce(output)
-    _show(result, as_json=as_json, everything=everything, quiet=output is not None)
+    shown = report(result)
+    present(shown, as_json=as_json, output=output, everything=everything)
     if result.incomplete:
-        told = output is None and not as_json
-        complain(remarks(result, everything=everything), told=told)
+        complain(shown.remarks(everything), told=output is None and not as_json)
         raise typer.Exit(INCOMPLETE)
 
 
@@ -132,16 +129,3 @@ def _with_progress(how: How, run: Callable[[How], Analysis]) -> Analysis:
         return run(
             replace(how, progress=lambda done, total: bar.update(task, completed=done, total=total))
         )
-
-
-def _show(result: Analysis, *, as_json: bool, everything: bool, quiet: bool) -> None:
-    """Print what was asked for: the document, or the table unless it went to a file."""
-    if as_json:
-        from rankscope.views import document
-
-        sys.stdout.write(document.render(result))
-        sys.stdout.flush()
-    elif not quiet:
-        from rankscope.views import terminal
-
-        show(lambda width: terminal.renderable(result, width, everything=everything))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Annotated
 
 import typer
 
-from rankscope.cli.options import INCOMPLETE, AsJson, Everything, Exclude, Include, Paths
-from rankscope.cli.screen import complain, show
+from rankscope.cli.options import INCOMPLETE, AsJson, Everything, Exclude, Include, Output, Paths
+from rankscope.cli.output import check_output
+from rankscope.cli.screen import complain, present
 
 
 def inspect(
@@ -18,6 +17,7 @@ def inspect(
     exclude: Exclude = None,
     everything: Everything = False,
     as_json: AsJson = False,
+    output: Output = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=1, help="Processes to reckon with. Default: one per core."),
@@ -37,18 +37,17 @@ def inspect(
     from rankscope.overview import overview
     from rankscope.series import group_files
     from rankscope.store import SpectrumStore
-    from rankscope.views.remarks import left_out
+    from rankscope.views import inspection
+
+    if output is not None:
+        check_output(output)
 
     all_series = group_files(paths)
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
     nothing = [SpectrumStore(None, 0) for _ in all_series]
     found = overview(take_inventory(all_series, selection, nothing), workers or available_cores())
-    if as_json:
-        sys.stdout.write(json.dumps(found.to_document(), indent=1) + "\n")
-    else:
-        from rankscope.views import inspection
-
-        show(lambda width: inspection.renderable(found, width, everything=everything))
+    shown = inspection.report(found)
+    present(shown, as_json=as_json, output=output, everything=everything)
     if found.incomplete:
-        complain(left_out(found.skipped, everything=everything), told=not as_json)
+        complain(shown.remarks(everything), told=output is None and not as_json)
         raise typer.Exit(INCOMPLETE)

@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from rankscope.cli.options import INCOMPLETE
+from rankscope.cli.output import announce
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from rankscope.views.remarks import Remark
+    from rankscope.views.report import Remark, Report
 
 WIDE = 1000  # columns; more than any table needs
 
 
-def show(render: Callable[[int], RenderableType]) -> None:
-    """Print what `render` makes of a width: the terminal's, or any when nobody's width counts."""
+def present(report: Report, *, as_json: bool, output: Path | None, everything: bool) -> None:
+    """Write the file that was asked for; print the document, or the tables unless they went there.
+
+    Raises:
+        UsageError: no view has the file's suffix.
+        OutputFailed: it could not be written.
+    """
+    if output is not None:
+        from rankscope.views import save
+
+        save(report, output)
+        announce(output)
+    if as_json:
+        from rankscope.views import document
+
+        sys.stdout.write(document.render(report))
+        sys.stdout.flush()
+    elif output is None:
+        show(report, everything=everything)
+
+
+def show(report: Report, *, everything: bool) -> None:
+    """Print for the terminal's width, or for any when nobody's width counts."""
     from rich.console import Console
+
+    from rankscope.views import terminal
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
-    console.print(render(console.width))
+    console.print(terminal.renderable(report, console.width, everything=everything))
     sys.stdout.flush()
 
 

@@ -1,6 +1,7 @@
-"""The views: from a table to text. The suffix of an output file chooses one.
+"""The views: from a report to text. The suffix of an output file chooses one.
 
-A new view is one file with a `render(table) -> str`, and one entry in `VIEWS`.
+A new view is one file with a `render(report) -> str`, and one entry in `VIEWS`. Beside them stand
+the modules that make a report of a record.
 """
 
 from __future__ import annotations
@@ -10,21 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankscope.errors import UsageError
-from rankscope.table import Table
+from rankscope.files import atomic_write
 from rankscope.views import csv, document, html, markdown
+from rankscope.views.report import Report
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a table becomes a file.
+    """How a report becomes a file.
 
     Attributes:
         suffix: of the files that this view writes.
-        render: from the table to the file's text.
+        render: from the report to the file's text.
     """
 
     suffix: str
-    render: Callable[[Table], str]
+    render: Callable[[Report], str]
 
 
 VIEWS: tuple[View, ...] = (
@@ -33,6 +35,18 @@ VIEWS: tuple[View, ...] = (
     View(".md", markdown.render),
     View(".html", html.page),
 )
+
+
+def save(report: Report, path: Path) -> None:
+    """Write to a file, whole or not at all; its suffix chooses the view.
+
+    Raises:
+        UsageError: no view has this suffix.
+        OutputFailed: it could not be written; an old file is intact.
+    """
+    text = view_for(path).render(report)
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def view_for(path: Path) -> View:

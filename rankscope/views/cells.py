@@ -1,14 +1,13 @@
-"""How one value reads: numbers in few characters, the headings of their columns, plurals."""
+"""How one value of an analysis reads, and the headings of the columns."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from rankscope.metrics import METRICS
 from rankscope.table import INFINITE, Row
+from rankscope.views.numbers import number
 
 SHORT_TYPES = {
     "float64": "fp64",
@@ -42,20 +41,6 @@ def cell(row: Row, key: str) -> str:
     return ("~" if "not exact" in note else "") + number(row[key])
 
 
-def number(value: Any) -> str:
-    """A number in at most seven characters, or a dash; equal magnitudes have equal decimals."""
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return str(value)
-    size = abs(value)
-    if size >= 1e5 or 0 < size < 1e-3:
-        return f"{value:.2g}"
-    # Four digits, but no more than four decimals.
-    decimals = 4 if size < 1 else max(0, 3 - math.floor(math.log10(size)))
-    return f"{value:.{decimals}f}"
-
-
 def headings(keys: Sequence[str]) -> tuple[str, ...]:
     """The headings of columns: each metric's own, with its parameters in four digits.
 
@@ -83,11 +68,6 @@ def split_key(key: str) -> tuple[str, str]:
     """`rank@0.01` -> the metric's name, and the rest."""
     match = re.match(r"(\w+)(.*)", key)
     return (match[1], match[2]) if match else (key, "")
-
-
-def counted(count: int) -> str:
-    """A number of matrices in words."""
-    return f"{count} matri{'x' if count == 1 else 'ces'}"
 
 
 def step(row: Row) -> str:

@@ -1,36 +1,30 @@
-"""Comma-separated values: one line a matrix and snapshot, for spreadsheets."""
+"""Comma-separated values: one line a row, for spreadsheets."""
 
 from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
-from rankscope.table import Row, Table
 from rankscope.text import printable
+from rankscope.views.report import Report
 
 # A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def render(table: Table) -> str:
-    """A header line and the rows; undefined values are empty, shapes read `rows x columns`."""
+def render(report: Report) -> str:
+    """A header line and the rows; undefined values are empty."""
     out = io.StringIO()
-    head = ("name", "step", "rows", "columns", "dtype", "kind", "status")
+    head, rows = report.rows()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*head, *table.columns, "route", "notes", "source"])
-    for row in table.matrices:
-        rows, columns = row["shape"]
-        front = [_text(row["name"]), row["step"], rows, columns]
-        middle = [row["dtype"], row["kind"], row["status"]]
-        values = [row[key] for key in table.columns]
-        writer.writerow([*front, *middle, *values, row["route"], _notes(row), _text(row["source"])])
+    writer.writerow(head)
+    writer.writerows([_safe(cell) for cell in row] for row in rows)
     return out.getvalue()
 
 
-def _notes(row: Row) -> str:
-    return _text("; ".join(f"{key}: {note}" for key, note in row["notes"].items()))
-
-
-def _text(text: str) -> str:
-    safe = printable(text)
+def _safe(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    safe = printable(cell)
     return f"'{safe}" if safe.startswith(FORMULA) else safe

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from rankscope.table import Table
+from rankscope.views.report import Report
 
 
-def render(table: Table) -> str:
-    """Strict JSON (no NaN, no Infinity), one matrix a line so that two of them can be compared."""
-    document = table.to_document()
+def render(report: Report) -> str:
+    """Strict JSON (no NaN, no Infinity), one row a line so that two documents can be compared."""
+    document = report.document()
     parts: list[str] = []
     for key, value in document.items():
         if isinstance(value, list):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from rankscope.table import Table
 from rankscope.text import printable
-from rankscope.views.layout import Grid, grids
-from rankscope.views.remarks import remarks
+from rankscope.views.grid import Grid
+from rankscope.views.report import Report
 
 # The page stands alone: no script, nothing fetched.
 STYLE = """
@@ -25,7 +24,7 @@ th { position: sticky; top: 0; background: var(--back); vertical-align: bottom;
   white-space: normal; box-shadow: inset 0 -1px var(--dim) }
 .word { text-align: left }
 p { color: var(--dim) }
-p.lacking { color: inherit; font-weight: 600 }
+p.lacking, p.strong { color: inherit; font-weight: 600 }
 @page { size: landscape; margin: 1cm }
 @media print {
   body { margin: 0; font-size: 8px; color: #000; background: #fff }
@@ -38,23 +37,22 @@ p.lacking { color: inherit; font-weight: 600 }
 """
 
 
-def page(table: Table) -> str:
-    """A page with every matrix and every step, for a browser or a printer."""
-    sources = ", ".join(dict.fromkeys(row["source"] for row in table.summary))
-    title = escape(printable(f"{sources} - RankScope" if sources else "RankScope"))
+def page(report: Report) -> str:
+    """A page with all that there is, for a browser or a printer."""
+    title = escape(printable(f"{report.title} - RankScope" if report.title else "RankScope"))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"{render(table, everything=True)}\n</body>\n</html>\n"
+        f"{render(report, everything=True)}\n</body>\n</html>\n"
     )
 
 
-def render(table: Table, *, everything: bool = False) -> str:
+def render(report: Report, *, everything: bool = False) -> str:
     """Tables without a style of their own, so that the notebook's theme applies."""
-    parts = [_grid(grid) for grid in grids(table, everything=everything)]
-    for remark in remarks(table, everything=everything):
-        kind = ' class="lacking"' if remark.lacking else ""
+    parts = [_grid(grid) for grid in report.grids(everything)]
+    for remark in report.remarks(everything):
+        kind = " class=strong" if remark.strong else " class=lacking" if remark.lacking else ""
         parts.append(f"<p{kind}>{escape(remark.text)}</p>")
     return "\n".join(parts)
 

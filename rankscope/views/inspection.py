@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich.console import Group, RenderableType
-from rich.text import Text
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rankscope.overview import Overview
 from rankscope.table import Row
 from rankscope.text import printable
-from rankscope.views.cells import SHORT_TYPES, counted, step
-from rankscope.views.layout import MANY_MATRICES, Grid, by_source, last_step, place
+from rankscope.views.cells import SHORT_TYPES, step
+from rankscope.views.grid import Grid
+from rankscope.views.layout import MANY_MATRICES, by_source, last_step, place
+from rankscope.views.numbers import counted
 from rankscope.views.remarks import left_out, none_found
-from rankscope.views.richgrid import grid_lines, remark_lines
+from rankscope.views.report import Remark, Report
 
 PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
-def renderable(overview: Overview, width: int, *, everything: bool) -> RenderableType:
+def report(overview: Overview) -> Report:
     """What is measured, what is not and why, and the cost."""
-    parts: list[RenderableType] = []
-    for source, rows in by_source(overview.matrices).items():
-        parts += grid_lines(_matrices(source, rows, everything=everything), width)
-    parts += remark_lines(none_found(overview.sources, overview.matrices))
-    parts += remark_lines(left_out(overview.skipped, everything=everything))
-    parts.append(Text(cost_line(overview), style="bold"))
-    return Group(*parts)
+    return Report(
+        title=", ".join(overview.sources),
+        grids=lambda everything: [
+            _matrices(source, rows, everything=everything)
+            for source, rows in by_source(overview.matrices).items()
+        ],
+        remarks=lambda everything: [
+            *none_found(overview.sources, overview.matrices),
+            *left_out(overview.skipped, everything=everything),
+            Remark(cost_line(overview), strong=True),
+        ],
+        document=overview.to_document,
+        rows=lambda: _rows(overview),
+    )
+
+
+def _rows(overview: Overview) -> tuple[Sequence[str], Iterator[list[Any]]]:
+    head = ("name", "step", "rows", "columns", "dtype", "kind", "flops", "peak_bytes", "source")
+    return head, (
+        [row["name"], row["step"], *row["shape"], *(row[key] for key in head[4:])]
+        for row in overview.matrices
+    )
 
 
 def _matrices(source: str, rows: Sequence[Row], *, everything: bool) -> Grid:

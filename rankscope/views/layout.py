@@ -6,7 +6,6 @@ Shared by the views for people; machines get everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rankscope.metrics import METRICS
 from rankscope.table import Row, Table, averages, by_pattern
@@ -16,36 +15,17 @@ from rankscope.views.cells import (
     LOG_HEADINGS,
     SHORT_TYPES,
     cell,
-    counted,
     headings,
-    number,
     split_key,
     step,
 )
+from rankscope.views.grid import Grid
+from rankscope.views.numbers import counted, number
 
 # More rows than this are summed up: a terminal shows some 50 lines.
 MANY_MATRICES = 48
 MANY_STEPS = 48
 MANY_LEAST = 5  # matrices named for using least of their rank
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A titled table of text.
-
-    Attributes:
-        title: what it shows.
-        headings: of the columns; each may be broken at its spaces.
-        rows: cells, already printable, one per heading.
-        labels: how many of the leading columns are words; the rest are numbers.
-        optional: how many of the trailing columns may be left out where there is no room.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    labels: int
-    optional: int
 
 
 def grids(table: Table, *, everything: bool) -> list[Grid]:

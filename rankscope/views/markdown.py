@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 
-from rankscope.table import Table
-from rankscope.views.layout import Grid, grids
-from rankscope.views.remarks import remarks
+from rankscope.views.grid import Grid
+from rankscope.views.report import Report
 
 # Everything that CommonMark or GitHub's tables give a meaning to.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&])")
 
 
-def render(table: Table, *, everything: bool = True) -> str:
-    """One GitHub-flavoured table for the steps and one for the matrices."""
-    parts = [_grid(grid) for grid in grids(table, everything=everything)]
-    parts += [escape(one.text) + "\n" for one in remarks(table, everything=everything)]
+def render(report: Report, *, everything: bool = True) -> str:
+    """GitHub-flavoured tables, and the remarks."""
+    parts = [_grid(grid) for grid in report.grids(everything)]
+    parts += [escape(one.text) + "\n" for one in report.remarks(everything)]
     return "\n".join(parts)
 
 

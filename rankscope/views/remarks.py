@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from rankscope.table import COMPLETE, Row, Table
 from rankscope.text import printable
+from rankscope.views.report import Remark
 
 MANY_LACKING = 10  # more lines than this are counted only
 
 PLAIN = ("vector", "scalar")  # reasons that need no name
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """A line.
-
-    Attributes:
-        text: already printable.
-        lacking: tells of something that should have been measured and was not.
-    """
-
-    text: str
-    lacking: bool = False
 
 
 def remarks(table: Table, *, everything: bool) -> list[Remark]:

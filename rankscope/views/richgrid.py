@@ -10,8 +10,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from rankscope.text import shortened
-from rankscope.views.layout import Grid
-from rankscope.views.remarks import Remark
+from rankscope.views.grid import Grid
+from rankscope.views.report import Remark
 
 MIN_NAME = 26  # characters of a matrix's name that must stay, before columns are left out
 
@@ -47,8 +47,14 @@ def grid_lines(grid: Grid, width: int) -> list[RenderableType]:
 
 
 def remark_lines(remarks: Iterable[Remark]) -> list[RenderableType]:
-    """Remarks, what is lacking to be seen first."""
-    return [Text(one.text, style="bold yellow" if one.lacking else "dim") for one in remarks]
+    """Remarks, what is lacking and what is a result to be seen first."""
+    return [Text(one.text, style=_style(one)) for one in remarks]
+
+
+def _style(remark: Remark) -> str:
+    if remark.lacking:
+        return "bold yellow"
+    return "bold" if remark.strong else "dim"
 
 
 def _fitting(grid: Grid, widths: list[int], width: int) -> int:

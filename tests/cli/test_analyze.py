@@ -329,7 +329,11 @@ def test_inspect_tells_on_stderr_what_is_missing(run: Run, series: Path) -> None
 
 def test_help_names_every_metric() -> None:
     assert tuple(m.name for m in METRICS if m.default) == options.DEFAULT_METRICS
-    others = tuple(f"{m.name}({','.join(m.parameters)})" for m in METRICS if not m.default)
+    others = tuple(
+        f"{m.name}({','.join(m.parameters)})" if m.parameters else m.name
+        for m in METRICS
+        if not m.default
+    )
     assert others == options.OTHER_METRICS
 
 

@@ -17,9 +17,20 @@ from rich.console import Console
 
 from rankscope.table import Table
 from rankscope.text import INVISIBLE
-from rankscope.views import VIEWS, View, cells, document, inspection, markdown, terminal, view_for
+from rankscope.views import (
+    VIEWS,
+    View,
+    cells,
+    document,
+    inspection,
+    markdown,
+    numbers,
+    terminal,
+    view_for,
+)
 from rankscope.views import csv as csv_view
 from rankscope.views import html as html_view
+from rankscope.views.analysis import report
 
 HOSTILE = {
     "ansi": "w\x1b[31mred\x1b[0m",
@@ -77,7 +88,7 @@ def table(*names: str, steps: int = 1, **values: Any) -> Table:
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.suffix)
 @pytest.mark.parametrize("case", HOSTILE)
 def test_nothing_in_a_name_acts(view: View, case: str) -> None:
-    text = view.render(table(HOSTILE[case]))
+    text = view.render(report(table(HOSTILE[case])))
     text.encode("utf-8")
     assert not acting(text)
 
@@ -86,12 +97,12 @@ def test_nothing_in_a_name_acts(view: View, case: str) -> None:
 def test_nothing_in_a_name_acts_on_a_terminal(case: str) -> None:
     console = Console(width=200, force_terminal=True, color_system="truecolor", record=True)
     with console.capture() as capture:
-        console.print(terminal.renderable(table(HOSTILE[case]), 200))
+        console.print(terminal.renderable(report(table(HOSTILE[case])), 200))
     # Rich's own styling is the only escape there may be.
     assert not acting(re.sub(r"\x1b\[[0-9;]*m", "", capture.get()))
     assert "31mred" not in capture.get() or "\\x1b[31mred" in capture.get()
-    plain = terminal.render(table(HOSTILE[case]), width=200)
-    assert plain.count("\n") == terminal.render(table("plain"), width=200).count("\n")
+    plain = terminal.render(report(table(HOSTILE[case])), width=200)
+    assert plain.count("\n") == terminal.render(report(table("plain")), width=200).count("\n")
 
 
 def acting(text: str) -> list[str]:
@@ -103,7 +114,7 @@ def acting(text: str) -> list[str]:
 
 @pytest.mark.parametrize("case", ["rich markup", "table pipe"])
 def test_markup_is_shown_as_itself(case: str) -> None:
-    assert HOSTILE[case] in terminal.render(table(HOSTILE[case]), width=200)
+    assert HOSTILE[case] in terminal.render(report(table(HOSTILE[case])), width=200)
 
 
 def test_html_holds_no_tag_but_its_own() -> None:
@@ -115,10 +126,10 @@ def test_html_holds_no_tag_but_its_own() -> None:
 
     parser = Tags()
     for name in HOSTILE.values():
-        parser.feed(html_view.render(table(name)))
+        parser.feed(html_view.render(report(table(name))))
     assert parser.seen == {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
     for name in HOSTILE.values():
-        parser.feed(html_view.page(table(name)))
+        parser.feed(html_view.page(report(table(name))))
     page = {"html", "head", "meta", "title", "style", "body"}
     assert parser.seen == page | {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
 
@@ -126,14 +137,14 @@ def test_html_holds_no_tag_but_its_own() -> None:
 def test_a_file_is_a_whole_page_and_a_notebook_gets_a_fragment() -> None:
     names = [f"layers.{i}.weight" for i in range(60)]
     made = table(*names, steps=60)
-    page = html_view.page(made)
+    page = html_view.page(report(made))
     assert page.startswith("<!DOCTYPE html>\n<html lang=")
     assert page.index('<meta charset="utf-8">') < page.index("<title>layers.0.weight - RankScope<")
     assert page.endswith("</html>\n")
     assert "src=" not in page
     assert "http" not in page
     assert page.count("<td class=word>59</td>") == 60  # every matrix of every step
-    fragment = html_view.render(made)
+    fragment = html_view.render(report(made))
     assert fragment.startswith("<table>")
     assert not re.search("<(html|style|body|meta)", fragment)
     assert view_for(Path("x.html")).render is html_view.page
@@ -141,12 +152,12 @@ def test_a_file_is_a_whole_page_and_a_notebook_gets_a_fragment() -> None:
 
 def test_csv_cells_are_no_formulas() -> None:
     for name in HOSTILE.values():
-        for row in csv.reader(io.StringIO(csv_view.render(table(name)))):
+        for row in csv.reader(io.StringIO(csv_view.render(report(table(name))))):
             assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row)
 
 
 def test_csv_is_rectangular_and_right() -> None:
-    rows = list(csv.DictReader(io.StringIO(csv_view.render(table("a", "b,c")))))
+    rows = list(csv.DictReader(io.StringIO(csv_view.render(report(table("a", "b,c"))))))
     assert [row["name"] for row in rows] == ["a", "b,c"]
     assert (rows[0]["rows"], rows[0]["columns"], rows[0]["rank"]) == ("4", "3", "3")
     assert rows[0]["condition_number"] == ""
@@ -154,68 +165,70 @@ def test_csv_is_rectangular_and_right() -> None:
 
 def test_markdown_rows_have_as_many_cells_as_the_head() -> None:
     for name in HOSTILE.values():
-        lines = [line for line in markdown.render(table(name)).splitlines() if line[:1] == "|"]
+        lines = [
+            line for line in markdown.render(report(table(name))).splitlines() if line[:1] == "|"
+        ]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
 def test_json_is_strict_and_round_trips() -> None:
     made = table("a", "b", steps=3)
-    text = document.render(made)
+    text = document.render(report(made))
     parsed = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert Table.from_document(parsed) == made
     with pytest.raises(ValueError, match="JSON"):
-        document.render(table("a", rank=math.inf))
+        document.render(report(table("a", rank=math.inf)))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
 @pytest.mark.parametrize("name", ["w", "encoder.layers.10.self_attention.query_key_value" * 2])
 @pytest.mark.parametrize("steps", [1, 5])
 def test_no_line_is_wider_than_the_terminal(width: int, name: str, steps: int) -> None:
-    text = terminal.render(table(name, name + ".b", steps=steps), width=width)
+    text = terminal.render(report(table(name, name + ".b", steps=steps)), width=width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text or len(name) > 26
 
 
 def test_two_layers_stay_apart_when_their_names_are_shortened() -> None:
     names = [f"model.language_model.layers.{i}.self_attn.q_proj.weight" for i in range(12)]
-    text = terminal.render(table(*names), width=80)
+    text = terminal.render(report(table(*names)), width=80)
     shown = [line.split()[0] for line in text.splitlines() if "…" in line]
     assert len(set(shown)) == len(names)
 
 
 def test_many_matrices_are_summed_up_and_all_are_there_on_request() -> None:
     names = [f"layers.{i}.{part}.weight" for i in range(60) for part in ("q", "k", "v")]
-    short = terminal.render(table(*names), width=100)
+    short = terminal.render(report(table(*names)), width=100)
     assert len(short.splitlines()) < 30
     assert "170 more" in short
     assert "layers.*.q.weight" in short
     assert "60" in short
-    full = terminal.render(table(*names), width=100, everything=True)
+    full = terminal.render(report(table(*names)), width=100, everything=True)
     assert all(name in full for name in names)
 
 
 def test_many_steps_are_spaced_evenly_with_the_first_and_the_last() -> None:
     made = table("w", steps=500)
-    text = terminal.render(made, width=100)
+    text = terminal.render(report(made), width=100)
     assert len(text.splitlines()) < 75
     steps = [int(m) for m in re.findall(r"^ *(\d+) ", text, re.MULTILINE)]
     assert steps[0] == 0
     assert steps[-1] == 499
     assert "48 of 500" in text
-    assert len(terminal.render(made, width=100, everything=True).splitlines()) > 1000
+    assert len(terminal.render(report(made), width=100, everything=True).splitlines()) > 1000
 
 
 def test_an_average_over_part_of_the_matrices_says_so() -> None:
     made = table("a", "b", steps=3)
-    assert "left" not in terminal.render(made, width=100)
+    assert "left" not in terminal.render(report(made), width=100)
     lacking = tuple({**row, "unmeasured": 1, "missing": 2} for row in made.summary)
-    text = terminal.render(replace(made, summary=lacking), width=100)
+    text = terminal.render(report(replace(made, summary=lacking)), width=100)
     assert re.search(r"left.*\n.* out", text)
     assert re.search(r"^ *0 +3 ", text, re.MULTILINE)
     names = [f"layers.{i}.weight" for i in range(60)]
     group = table(*names)
     broken = ({**group.matrices[0], "status": "nonfinite", "rank": None}, *group.matrices[1:])
-    assert "59 of 60" in terminal.render(replace(group, matrices=broken), width=100)
+    assert "59 of 60" in terminal.render(report(replace(group, matrices=broken)), width=100)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +250,8 @@ def test_an_average_over_part_of_the_matrices_says_so() -> None:
     ],
 )
 def test_numbers(value: float | None, text: str) -> None:
-    assert cells.number(value) == text
-    assert len(cells.number(value)) <= 7
+    assert numbers.number(value) == text
+    assert len(numbers.number(value)) <= 7
 
 
 def test_infinite_and_inexact_are_told_apart() -> None:
@@ -280,33 +293,33 @@ def test_means_do_not_hide_a_collapsed_layer() -> None:
     made = changed(group(), 41, rank=1)
     made = changed(made, 17, shape=[400, 100], rank=20)
     made = changed(made, 3, status="nonfinite", rank=None)
-    text = terminal.render(made, width=100)
+    text = terminal.render(report(made), width=100)
     lines = after(text, f"layers.0.weight: {LEAST}")[2:]
     assert len(lines) == 2  # all others have full rank
     assert lines[0].split() == ["layers.17.weight", "400x100", "20", "100", "0.2000"]
     assert lines[1].split() == ["layers.41.weight", "4x3", "1", "3", "0.3333"]
     for index in range(20, 30):
         made = changed(made, index, rank=2)
-    assert len(after(terminal.render(made, width=100), LEAST)[2:]) == 5
+    assert len(after(terminal.render(report(made), width=100), LEAST)[2:]) == 5
 
 
 def test_least_are_named_only_where_matrices_are_not() -> None:
-    assert LEAST not in terminal.render(table("a", "b", rank=2), width=100)
-    assert LEAST in terminal.render(group(rank=2), width=100)
-    assert LEAST not in terminal.render(group(rank=3), width=100)
-    assert LEAST not in terminal.render(group(rank=2), width=100, everything=True)
+    assert LEAST not in terminal.render(report(table("a", "b", rank=2)), width=100)
+    assert LEAST in terminal.render(report(group(rank=2)), width=100)
+    assert LEAST not in terminal.render(report(group(rank=3)), width=100)
+    assert LEAST not in terminal.render(report(group(rank=2)), width=100, everything=True)
     columns = replace(group(rank=2), columns=("effective_rank", "condition_number"))
-    assert LEAST not in terminal.render(columns, width=100)
-    last = terminal.render(group(rank=2, steps=2), width=100)
+    assert LEAST not in terminal.render(report(columns), width=100)
+    last = terminal.render(report(group(rank=2, steps=2)), width=100)
     assert f"layers.0.weight at step 1: {LEAST}" in last
 
 
 def test_title_counts_the_matrices_of_all_steps() -> None:
-    assert "w: average over 1 matrix\n" in terminal.render(table("w", steps=3), width=100)
+    assert "w: average over 1 matrix\n" in terminal.render(report(table("w", steps=3)), width=100)
     made = table("w", "v", steps=3)
-    assert "w: average over 2 matrices\n" in terminal.render(made, width=100)
+    assert "w: average over 2 matrices\n" in terminal.render(report(made), width=100)
     summary = ({**made.summary[0], "matrices": 1}, *made.summary[1:])
-    text = terminal.render(replace(made, summary=summary), width=100)
+    text = terminal.render(report(replace(made, summary=summary)), width=100)
     lines = after(text, "w: average over the matrices of each step")
     assert lines[1].split()[:2] == ["step", "matrices"]
     assert [line.split()[:2] for line in lines[3:]] == [["0", "1"], ["1", "2"], ["2", "2"]]
@@ -315,15 +328,15 @@ def test_title_counts_the_matrices_of_all_steps() -> None:
 @pytest.mark.parametrize("view", [terminal, markdown, html_view], ids=lambda view: view.__name__)
 def test_matrices_without_values_are_named(view: Any) -> None:
     made = replace(group(), skipped=())
-    assert "nonfinite" not in view.render(made, everything=False)
+    assert "nonfinite" not in view.render(report(made), everything=False)
     for i in range(12):
         notes = {"status": "holds NaN or infinity"}
         made = changed(made, i, status="nonfinite", rank=None, notes=notes)
-    text = view.render(made, everything=False).replace("\\", "")
+    text = view.render(report(made), everything=False).replace("\\", "")
     found = re.findall(r"nonfinite: layers\.(\d+)\.weight: holds NaN or infinity", text)
     assert [int(index) for index in found] == list(range(10))
     assert "incomplete: 2 more (--all shows every one)" in text
-    text = view.render(made, everything=True).replace("\\", "")
+    text = view.render(report(made), everything=True).replace("\\", "")
     assert text.count("weight: holds NaN or infinity") == 12
 
 
@@ -332,7 +345,7 @@ def test_a_matrix_without_values_in_many_steps_is_one_line() -> None:
     for step in range(5, 20):
         notes = {"status": "the worker died twice"}
         made = changed(made, 2 * step, status="worker_lost", notes=notes)
-    text = terminal.render(made, width=100)
+    text = terminal.render(report(made), width=100)
     assert "worker lost: w at 15 steps from 5 to 19: the worker died twice\n" in text
     assert text.count("the worker died") == 1
 
@@ -340,7 +353,7 @@ def test_a_matrix_without_values_in_many_steps_is_one_line() -> None:
 def test_nothing_to_show_says_so() -> None:
     made = table("w")
     made = replace(made, matrices=(), skipped=(), summary=({**made.summary[0], "matrices": 0},))
-    assert terminal.render(made, width=100) == "w: no weight matrices\n"
+    assert terminal.render(report(made), width=100) == "w: no weight matrices\n"
 
 
 def test_headings_are_short_and_stay_apart() -> None:
@@ -356,7 +369,7 @@ def test_headings_are_short_and_stay_apart() -> None:
 
 
 def test_left_out_columns_are_named_with_how_to_get_them() -> None:
-    text = " ".join(terminal.render(table("w" * 30), width=48).split())
+    text = " ".join(terminal.render(report(table("w" * 30)), width=48).split())
     hint = "-o FILE or a wider terminal shows all, -m NAME chooses"
     assert f"2 more ({hint}): eff. rank, cond. number" in text
 

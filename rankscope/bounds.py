@@ -1,0 +1,287 @@
+"""P1's bounds on the rank of trained weights, as pure functions of the hyperparameters.
+
+P1 is Galanti, Siegel, Gupte & Poggio, "SGD and Weight Decay Secretly Minimize the Rank of Your
+Neural Network". Its loss carries lambda ||W||^2, so that one update of plain SGD multiplies the
+weights by 1 - 2 mu lambda; PyTorch's `weight_decay` is 2 lambda, and is what stands here.
+
+n updates leave W_T = a W_{T-n} + b W_{T-n-1} + U, where U is a sum of gradients of single samples,
+each of rank at most m_l. Plain SGD has b = 0 and a = prod (1 - mu_j wd_j), which is Lemma 3.2.
+Momentum has a state of two matrices and so a second term.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from rankscope.errors import UsageError
+from rankscope.transfer import IDENTITY, Row, Transfer, precisely, update
+
+# A quotient of logarithms this close to an integer is that integer: rounding of mu, lambda and eps
+# must not turn a tie, as 0.8^3 = 0.512, into one more step. The quotient's own error is below 5
+# units of 2^-53, those of its parts included.
+TIE = 2.0**-49
+
+# With momentum, a decay by less than this a step is none: the digits of transfer.py end.
+LEAST_DECAY = 1e-25
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Updates with the same hyperparameters.
+
+    Attributes:
+        start: the first of them; update t leads from W_t to W_{t+1}.
+        mu: step size.
+        weight_decay: PyTorch's, twice the theorem's lambda.
+        batch: samples per update, over all devices and accumulated batches.
+    """
+
+    start: int
+    mu: float
+    weight_decay: float
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What n updates leave of the weights before them.
+
+    W_T - current W_{T-n} - previous W_{T-n-1} is a sum of gradients of `samples` samples, so of
+    rank at most m_l * samples.
+    """
+
+    current: float
+    previous: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamics:
+    """How SGD moved the weights.
+
+    Attributes:
+        phases: by their start, the first at 0; the last has no end.
+        momentum: PyTorch's, with dampening 0.
+        nesterov: whether the momentum is Nesterov's.
+    """
+
+    phases: tuple[Phase, ...]
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        for phase in self.phases:
+            check_rates(phase.mu, phase.weight_decay)
+        if not 0 <= self.momentum < 1:
+            raise UsageError(f"momentum is {self.momentum:g}, expected a number from 0 below 1")
+
+    def phase(self, update: int) -> Phase:
+        """The phase of an update, at least 0."""
+        return self.phases[bisect_right(self.phases, update, key=lambda one: one.start) - 1]
+
+    def memory(self, step: int, n: int) -> Memory | None:
+        """What the last n updates before `step` leave; 1 <= n <= step.
+
+        None where the update before them had mu = 0, which hides its momentum.
+
+        With momentum the state is (W, v), v_0 = 0, and the last updates multiply it by
+        Phi = A_{T-1} ... A_{T-n}. The buffer v_{T-n} follows from two weights: heavy ball has
+        v_t = (W_{t-1} - W_t) / mu; Nesterov's has beta v_t = (W_{t-1} - W_t) / mu - wd W_{t-1} - g,
+        with one gradient g more, which counts among the samples.
+        """
+        with precisely():
+            row = IDENTITY
+            for phase, count in self._back(step, n):
+                row = self._update(phase).power(count).after(row)
+            terms = self._from_weights(row, step - n)
+        return (
+            None
+            if terms is None
+            else Memory(float(terms[0]), float(terms[1]), self.samples(step, n))
+        )
+
+    def steps_needed(self, step: int | None, eps: float) -> int | None:
+        """n*: the least n for which |a| + |b| <= eps / 2 over the last n updates before `step`.
+
+        With ||W_{T-n}||, ||W_{T-n-1}|| <= 2 ||W_T||, the assumption of Theorem 3.3, W_T is then
+        within eps ||W_T|| of a sum of gradients.
+
+        Args:
+            step: T; None for any T long after the start of the last phase.
+            eps: in (0, 2).
+
+        Returns:
+            None where all updates so far are too few, or none decays.
+        """
+        check_eps(eps)
+        if self.momentum == 0:
+            return self._plain_steps(step, eps)
+        with precisely():
+            return self._momentum_steps(step, eps)
+
+    def samples(self, step: int | None, n: int) -> int:
+        """How many samples' gradients the last n updates before `step` hold; 1 <= n <= step."""
+        if step is None:
+            return (n + self._extra) * self.phases[-1].batch
+        total = sum(count * phase.batch for phase, count in self._back(step, n))
+        return total + (self._extra * self.phase(step - n - 1).batch if n < step else 0)
+
+    @property
+    def _extra(self) -> int:
+        """The gradients before the last n updates that Nesterov's momentum brings in."""
+        return int(self.nesterov and self.momentum > 0)
+
+    def _back(self, step: int, n: int) -> Iterator[tuple[Phase, int]]:
+        """The phases of the last n updates before `step`, the latest first, with their lengths."""
+        end = step
+        for phase in reversed(self.phases):
+            start = max(phase.start, step - n)
+            if start < end:
+                yield phase, end - start
+                end = start
+
+    def _plain_steps(self, step: int | None, eps: float) -> int | None:
+        wanted, steps = math.log(2 / eps), 0
+        for phase, length in self._phases_before(step):
+            rate = -math.log1p(-phase.mu * phase.weight_decay)
+            needed = _ceil(wanted / rate) if rate > 0 else math.inf
+            if needed <= length:
+                return steps + int(needed)
+            if length == math.inf:
+                return None
+            wanted -= rate * length
+            steps += int(length)
+        return None
+
+    def _momentum_steps(self, step: int | None, eps: float) -> int | None:
+        row, steps, target = IDENTITY, 0, Decimal(eps) / 2
+        for phase, length in self._phases_before(step):
+            # The weights before any update but its first are of this phase too.
+            found = self._within(row, phase, length - 1, target)
+            if found is not None:
+                return steps + found
+            if length == math.inf:
+                return None
+            row = self._update(phase).power(int(length)).after(row)
+            steps += int(length)
+            if self._size(row, phase.start) <= target:
+                return steps
+        return None
+
+    def _phases_before(self, step: int | None) -> Iterator[tuple[Phase, float]]:
+        if step is None:
+            yield self.phases[-1], math.inf
+        else:
+            yield from self._back(step, step)
+
+    def _within(self, row: Row, phase: Phase, most: float, target: Decimal) -> int | None:
+        """The least number of updates of one phase, up to `most`, that bring a row to `target`."""
+        if phase.mu * phase.weight_decay < LEAST_DECAY:
+            return None
+        inside = phase.start + 1
+        one = self._update(phase)
+        first = one.after(row)
+        if one.oscillates:
+            # Each step shrinks what is left by the root of momentum, so that few are needed.
+            return self._scan(first, one, inside, most, target)
+        # By powers of two up until the target is met, then down.
+        powers, start = [one], row
+        while 2 ** len(powers) <= most and self._size(powers[-1].after(row), inside) > target:
+            powers.append(powers[-1].times(powers[-1]))
+        steps = 0
+        for exponent in reversed(range(len(powers))):
+            further = powers[exponent].after(row)
+            if steps + 2**exponent <= most and self._size(further, inside) > target:
+                row = further
+                steps += 2**exponent
+        found = steps + 1 if steps + 1 <= most else None
+        # a and b are sums of two decaying exponentials. While neither changes its sign, so is
+        # |a| + |b|, which falls, or rises and then falls: there was one crossing. A sign that
+        # changes (it can after the learning rate was raised) may hide an earlier one.
+        last = one.power(steps + 1).after(start)
+        if self._signs(first, inside) == self._signs(last, inside):
+            return found
+        return self._scan(first, one, inside, min(most, steps + 1), target)
+
+    def _scan(self, row: Row, one: Transfer, step: int, most: float, target: Decimal) -> int | None:
+        """The first of `most` rows, each an update further, that is within the target."""
+        steps = 1
+        while steps <= most:
+            if self._size(row, step) <= target:
+                return steps
+            row = one.after(row)
+            steps += 1
+        return None
+
+    def _signs(self, row: Row, step: int) -> tuple[bool, ...]:
+        terms = self._from_weights(row, step)
+        return () if terms is None else tuple(term < 0 for term in terms)
+
+    def _update(self, phase: Phase) -> Transfer:
+        return update(phase.mu, phase.weight_decay, self.momentum, nesterov=self.nesterov)
+
+    def _size(self, row: Row, step: int) -> Decimal:
+        """|a| + |b| for a row of Phi that begins at `step`."""
+        terms = self._from_weights(row, step)
+        return Decimal(math.inf) if terms is None else abs(terms[0]) + abs(terms[1])
+
+    def _from_weights(self, row: Row, step: int) -> Row | None:
+        """The row x W_t + y v_t as a W_t + b W_{t-1}, up to a gradient; None where mu hides v."""
+        x, y = row
+        if step == 0 or y == 0:  # momentum starts at 0
+            return x, Decimal(0)
+        before = self.phase(step - 1)
+        if before.mu == 0:
+            return None
+        share = y / Decimal(before.mu)
+        if not self.nesterov:
+            return x - share, share
+        share /= Decimal(self.momentum)
+        return x - share, share * (1 - Decimal(before.mu) * Decimal(before.weight_decay))
+
+
+def closed_form(inputs: int, batch: int, mu: float, weight_decay: float, eps: float) -> float:
+    """The bound of P1's Theorem 3.3, m_l B log(2/eps) / (2 mu lambda); infinite without decay.
+
+    For plain SGD with constant hyperparameters. The proof counts whole steps, so that the bound
+    is safe only from eps <= 2 e^-2 on; `Dynamics.steps_needed` has the exact count.
+
+    >>> round(closed_form(1, 8, 0.5, 5e-4, 1e-3))
+    243229
+    """
+    check_rates(mu, weight_decay)
+    check_eps(eps)
+    shrink = mu * weight_decay
+    return inputs * batch * math.log(2 / eps) / shrink if shrink > 0 else math.inf
+
+
+def check_rates(mu: float, weight_decay: float) -> None:
+    """`UsageError` unless Theorem 3.3 speaks of such a step."""
+    for name, value in (("mu", mu), ("weight decay", weight_decay)):
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{name} is {value:g}, expected a number from 0")
+    if mu * weight_decay >= 1:
+        raise UsageError(
+            f"mu lambda is {mu * weight_decay / 2:g}, expected less than 0.5: a step would not "
+            f"shrink the weights; with mu {mu:g}, lambda has to be below {0.5 / mu:g} "
+            f"(weight decay below {1 / mu:g})"
+        )
+
+
+def check_eps(eps: float) -> None:
+    """`UsageError` unless eps is in (0, 2)."""
+    if not 0 < eps < 2:
+        raise UsageError(
+            f"eps is {eps:g}, expected a number between 0 and 2: at 2 the bound on "
+            "||W_T - W|| / ||W_T|| holds for any W of that norm"
+        )
+
+
+def _ceil(quotient: float) -> int:
+    nearest = round(quotient)
+    tie = abs(quotient - nearest) <= TIE * max(1.0, quotient)
+    return max(1, nearest if tie else math.ceil(quotient))

@@ -1,0 +1,231 @@
+"""How a run was trained, as far as it is known: from its record, its log, and what a user adds.
+
+The bound needs the step size, weight decay and batch of every update, the momentum, and m_l of
+every matrix. What the user states wins over what is recorded; the record wins over the log.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rankscope.bounds import Dynamics, Phase
+from rankscope.errors import UsageError
+from rankscope.runrecord import Hyperparameters, Optimiser, RunRecord
+
+# Optimisers that divide elementwise, by PyTorch's names; each in lower case.
+ELEMENTWISE = frozenset(
+    {
+        *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "amsgrad"),
+        *("lion", "nadam", "radam", "rmsprop", "rprop", "sparseadam"),
+    }
+)
+
+Steps = tuple[tuple[int, float], ...]  # (update, value that holds from it on), ascending from 0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a user states of a run; None where nothing.
+
+    Attributes:
+        batch: samples per update, over all devices and accumulated batches.
+        mu: a constant step size.
+        weight_decay: PyTorch's.
+        momentum: PyTorch's.
+        nesterov: whether the momentum is Nesterov's.
+        inputs: m_l of every matrix that the run does not record it for.
+    """
+
+    batch: int | None = None
+    mu: float | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+    nesterov: bool | None = None
+    inputs: int | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Whether the user stated something that the bound depends on."""
+        return any(getattr(self, name) is not None for name in self.__slots__)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the bound needs to know of a run.
+
+    Attributes:
+        dynamics: None when there is no bound; `reason` says why.
+        reason: in one line; empty when there is one.
+        inputs: m_l of each tensor that the run records it for.
+        default_inputs: m_l of the others, if the user stated it.
+        averaged: for each tensor that the run records, whether it counts in the average.
+        remarks: what was taken for granted, or contradicts itself.
+    """
+
+    dynamics: Dynamics | None
+    reason: str = ""
+    inputs: Mapping[str, int] = field(default_factory=dict)
+    default_inputs: int | None = None
+    averaged: Mapping[str, bool] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def inputs_of(self, tensor: str) -> int | None:
+        """m_l of a tensor; None when unknown."""
+        return self.inputs.get(tensor, self.default_inputs)
+
+
+def training_of(
+    run: RunRecord | None, log: Sequence[Mapping[str, Any]], given: Given
+) -> Training | None:
+    """What is known of a run; None when nothing is: no record, no log, nothing stated.
+
+    Args:
+        run: its record.
+        log: its log's records, in the order written.
+        given: what the user states.
+    """
+    if run is None and not given.anything:
+        return None
+    run = run or RunRecord()
+    lines = [line for _, line in sorted({line["step"]: line for line in log}.items())]
+    remarks: list[str] = []
+    try:
+        dynamics, reason = _dynamics(run, lines, given, remarks), ""
+    except UsageError as error:
+        dynamics, reason = None, str(error)
+    recorded = {one.name: one.inputs_per_sample for one in run.matrices}
+    return Training(
+        dynamics,
+        reason,
+        {name: inputs for name, inputs in recorded.items() if inputs is not None},
+        given.inputs,
+        {one.name: one.averaged for one in run.matrices},
+        tuple(remarks),
+    )
+
+
+def check_optimiser(name: str) -> None:
+    """`UsageError` unless it is SGD, the only one that the theorem is about."""
+    if name.lower() in ELEMENTWISE:
+        raise UsageError(
+            f"no bound for {name}: dividing the gradient elementwise destroys its low rank; "
+            "the theorem is about SGD"
+        )
+    if name.lower() != "sgd":
+        raise UsageError(f"no bound for optimiser {name}: the theorem is about SGD")
+
+
+def _dynamics(
+    run: RunRecord, log: Sequence[Mapping[str, Any]], given: Given, remarks: list[str]
+) -> Dynamics:
+    """`UsageError` says why there is no bound."""
+    optimiser = run.optimiser or Optimiser()
+    check_optimiser(optimiser.name)
+    if optimiser.dampening:
+        raise UsageError(f"no bound for dampening {optimiser.dampening:g}, only for 0")
+    if run.optimiser is None and given.momentum is None:
+        remarks.append("no optimiser is recorded: taken as SGD without momentum")
+    momentum = optimiser.momentum if given.momentum is None else given.momentum
+    nesterov = optimiser.nesterov if given.nesterov is None else given.nesterov
+    logged = {line.get("momentum") for line in log} - {None}
+    if given.momentum is None and logged - {momentum}:
+        raise UsageError(f"the log's momentum is not always {momentum:g}, as the bound needs")
+    mu = _step_sizes(run.hyperparameters, log, given, remarks)
+    decay = _decays(run.hyperparameters, log, given, remarks)
+    batch = _batches(run.hyperparameters, log, given, remarks)
+    starts = sorted({start for steps in (mu, decay, batch) for start, _ in steps})
+    phases = tuple(
+        Phase(start, _at(mu, start), _at(decay, start), int(_at(batch, start))) for start in starts
+    )
+    return Dynamics(phases, momentum, nesterov)
+
+
+def _step_sizes(
+    known: Hyperparameters | None,
+    log: Sequence[Mapping[str, Any]],
+    given: Given,
+    remarks: list[str],
+) -> Steps:
+    if given.mu is not None:
+        return ((0, given.mu),)
+    logged = _logged(log, "lr")
+    if known is None or known.schedule is None:
+        if logged:
+            return logged
+        if known is None:
+            raise UsageError("the learning rate is not recorded; give --mu")
+        remarks.append("no schedule is recorded: the learning rate is taken as constant")
+    schedule = () if known.schedule is None else known.schedule
+    steps = (*(((0, known.lr),) if not schedule or schedule[0][0] > 0 else ()), *schedule)
+    _compare("learning rate", steps, logged, remarks)
+    return steps
+
+
+def _decays(
+    known: Hyperparameters | None,
+    log: Sequence[Mapping[str, Any]],
+    given: Given,
+    remarks: list[str],
+) -> Steps:
+    if given.weight_decay is not None:
+        return ((0, given.weight_decay),)
+    logged = _logged(log, "weight_decay")
+    if known is None:
+        if not logged:
+            raise UsageError("the weight decay is not recorded; give --weight-decay or --lambda")
+        return logged
+    steps = ((0, known.weight_decay),)
+    _compare("weight decay", steps, logged, remarks)
+    return steps
+
+
+def _batches(
+    known: Hyperparameters | None,
+    log: Sequence[Mapping[str, Any]],
+    given: Given,
+    remarks: list[str],
+) -> Steps:
+    if given.batch is not None:
+        return ((0, given.batch),)
+    logged = _logged(log, "batch_size")
+    if known is None:
+        if not logged:
+            raise UsageError("the batch size is not recorded; give --B")
+        remarks.append("the log's batch size is taken as that of a whole update")
+        return logged
+    _compare("batch size", ((0, known.batch_size),), logged, remarks)
+    return ((0, known.batch_size * known.world_size * known.accumulation),)
+
+
+def _logged(log: Sequence[Mapping[str, Any]], key: str) -> Steps:
+    """What the log says: a line's value is that of the updates since the line before it."""
+    found: list[tuple[int, float]] = []
+    start = 0
+    for line in log:
+        value, step = line.get(key), line["step"]
+        if value is None or step == 0:
+            continue
+        if not found or found[-1][1] != value:
+            found.append((start, value))
+        start = step
+    return tuple(found)
+
+
+def _compare(what: str, steps: Steps, logged: Steps, remarks: list[str]) -> None:
+    """Remark on the first update of which the record and the log say different things."""
+    for start in sorted({start for start, _ in (*steps, *logged)}) if logged else ():
+        recorded, seen = _at(steps, start), _at(logged, start)
+        if not math.isclose(recorded, seen, rel_tol=1e-6):  # a logger may round
+            remarks.append(
+                f"{what} of update {start} is {recorded:g} in run.json and {seen:g} in log.jsonl; "
+                "run.json holds"
+            )
+            return
+
+
+def _at(steps: Steps, update: int) -> float:
+    return steps[bisect_right(steps, update, key=lambda change: change[0]) - 1][1]

@@ -1,0 +1,24 @@
+"""A titled table of text: what the views for people arrange numbers in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A titled table of text.
+
+    Attributes:
+        title: what it shows.
+        headings: of the columns; each may be broken at its spaces.
+        rows: cells, already printable, one per heading.
+        labels: how many of the leading columns are words; the rest are numbers.
+        optional: how many of the trailing columns may be left out where there is no room.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    labels: int
+    optional: int

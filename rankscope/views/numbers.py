@@ -1,0 +1,25 @@
+"""Numbers in few characters, and plurals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def number(value: Any) -> str:
+    """A number in at most seven characters, or a dash; equal magnitudes have equal decimals."""
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return str(value)
+    size = abs(value)
+    if size >= 1e5 or 0 < size < 1e-3:
+        return f"{value:.2g}"
+    # Four digits, but no more than four decimals.
+    decimals = 4 if size < 1 else max(0, 3 - math.floor(math.log10(size)))
+    return f"{value:.{decimals}f}"
+
+
+def counted(count: int) -> str:
+    """A number of matrices in words."""
+    return f"{count} matri{'x' if count == 1 else 'ces'}"

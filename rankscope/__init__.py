@@ -17,16 +17,18 @@ from rankscope.version import __version__
 
 if TYPE_CHECKING:
     from rankscope import metrics, snapshots
-    from rankscope.api import Analysis, analyze, spectrum
+    from rankscope.api import Analysis, analyze, export_spectra, spectrum
     from rankscope.checkpoints import open_checkpoint
     from rankscope.errors import InputRejected, OutputFailed, RankScopeError, UsageError
     from rankscope.matrices import Selection
     from rankscope.measure import How
     from rankscope.records import Reading, Spectrum
     from rankscope.snapshots import SnapshotWriter
+    from rankscope.training import Given
 
 __all__ = [
     "Analysis",
+    "Given",
     "How",
     "InputRejected",
     "OutputFailed",
@@ -38,6 +40,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "analyze",
+    "export_spectra",
     "metrics",
     "open_checkpoint",
     "snapshots",
@@ -46,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "Analysis": "api",
+    "Given": "training",
     "How": "measure",
     "InputRejected": "errors",
     "OutputFailed": "errors",
@@ -56,6 +60,7 @@ _HOMES = {
     "Spectrum": "records",
     "UsageError": "errors",
     "analyze": "api",
+    "export_spectra": "api",
     "open_checkpoint": "checkpoints",
     "spectrum": "api",
 }

@@ -7,9 +7,10 @@ import shutil
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -23,11 +24,16 @@ from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.question import Column, Question
 from rankscope.records import MatrixSpec, Spectrum
 from rankscope.resolution import unresolved
+from rankscope.rows import Row
 from rankscope.runlog import read_log
+from rankscope.runrecord import read_run_record
 from rankscope.series import Series, Snapshot, group_files
 from rankscope.solvers import ROUTE_VERSION, solve
+from rankscope.spectra import Measure, check_target, export
 from rankscope.store import SpectrumStore
-from rankscope.table import Row, Table, build
+from rankscope.table import Run, Table, build
+from rankscope.training import Given, training_of
+from rankscope.trajectory import Theory
 from rankscope.version import __version__
 from rankscope.views import html, save, terminal
 from rankscope.views.analysis import report
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
     from rankscope.records import Stored
 
 MEMORY = Path("memory")  # what stands for a path where there is none
+
+Average = Literal["marked", "all"]
 
 Source = str | Path | Mapping[str, Any] | Any  # Any: a torch.nn.Module, known by its state_dict
 
@@ -82,6 +90,8 @@ def analyze(
     norm: Norm = "frobenius",
     selection: Selection | None = None,
     how: How | None = None,
+    given: Given | None = None,
+    average: Average = "marked",
 ) -> Analysis:
     """Measure every weight matrix of checkpoints, runs, or weights in memory.
 
@@ -94,6 +104,8 @@ def analyze(
         norm: what eps is relative to: frobenius, spectral or none.
         selection: globs over matrix names; everything by default.
         how: route, workers, store, progress.
+        given: what the bounds need to know of a run beyond what it records; wins over it.
+        average: over the matrices that a run marks as averaged, or over all.
 
     Raises:
         InputRejected: no source is sound. One bad snapshot among good ones is listed under
@@ -108,7 +120,9 @@ def analyze(
     question = Question(_names(metrics), _levels(eps), norm)
     columns = question.columns()
     selection = selection or Selection()
-    how = how or How()
+    how, given = how or How(), given or Given()
+    if average not in get_args(Average):
+        raise UsageError(f"average is {average!r}, expected marked or all")
     if not sources:
         raise UsageError("nothing to analyse, expected a path, a mapping or a module")
     if len(sources) == 1 and isinstance(sources[0], list | tuple):
@@ -121,10 +135,44 @@ def analyze(
         inventory, measured = _measure_memory(sources[0], selection, columns, how)
     else:
         raise UsageError("weights in memory are analysed one source at a time")
-    logs = [_log(series) for series in inventory.series]
     with closing(measured):
-        table = build(inventory, measured, columns, logs, _provenance(inventory, question, how))
-    return Analysis(table.columns, table.matrices, table.skipped, table.summary, table.provenance)
+        runs = [_run(series, question, given, average) for series in inventory.series]
+        table = build(inventory, measured, columns, runs, _provenance(inventory, question, how))
+    return Analysis(**{part.name: getattr(table, part.name) for part in fields(table)})
+
+
+def export_spectra(
+    target: Path | str,
+    *paths: Path | str,
+    norm: Norm = "frobenius",
+    eps: float | Sequence[float] = DEFAULT_EPS,
+    selection: Selection | None = None,
+    how: How | None = None,
+) -> list[str]:
+    """Write the singular values of every matrix of checkpoints and runs to a file.
+
+    Args:
+        target: `.csv`, a line a singular value; or `.h5`, datasets over the snapshots of a run.
+        *paths: checkpoints, or directories of snapshots or of runs.
+        norm: what a singular value is a share of: frobenius, spectral or none.
+        eps: thresholds of the head whose mass is kept in HDF5.
+        selection: globs over matrix names; everything by default.
+        how: route, workers, store, progress.
+
+    Returns:
+        A line for each matrix or snapshot that could not be measured.
+
+    Raises:
+        InputRejected: no source is sound.
+        UsageError: the suffix of the target names no layout.
+        OutputFailed: it could not be written; an old file is intact.
+    """
+    check_target(Path(target))
+    columns = Question(("spectral_entropy", "head_mass"), _levels(eps), norm).columns()
+    series = group_files([Path(path) for path in paths])
+    inventory, measured = measure(series, selection or Selection(), columns, how or How())
+    with closing(measured):
+        return export(inventory, measured, Measure(norm, columns), Path(target))
 
 
 def spectrum(array: ArrayLike | Any, *, route: RouteChoice = "auto") -> Spectrum:
@@ -206,12 +254,21 @@ def _measure_memory(
     inventory = Inventory([Series(MEMORY, (snapshot,))], [entry])
     task = Task(MEMORY, specs, how.route, tuple(columns))
     outcomes = measure_open(checkpoint, task, SpectrumStore(None, ROUTE_VERSION))
-    return inventory, (Measured(entry, one.spec, one.measurement) for one in outcomes)
+    return inventory, (Measured(entry, one.spec, one.measurement, one.readings) for one in outcomes)
 
 
-def _log(series: Series) -> dict[int, Row]:
-    """What a run's log says of each step; a later line of the same step holds."""
-    return {} if series.run is None else {line["step"]: line for line in read_log(series.run)}
+def _run(series: Series, question: Question, given: Given, average: Average) -> Run:
+    """What is known of a series beside its snapshots; a later line of a log holds."""
+    record = None if series.run is None else read_run_record(series.run)
+    log = [] if series.run is None else read_log(series.run)
+    training = training_of(record, log, given)
+    several = sum(snapshot.step is not None for snapshot in series.snapshots) > 1
+    if training is None and not several:
+        return Run()
+    if training is not None and average == "all":
+        training = replace(training, averaged={})
+    theory = Theory(training, tuple(dict.fromkeys(question.eps)), question.norm)
+    return Run(record, {line["step"]: line for line in log}, theory, given)
 
 
 def _provenance(inventory: Inventory, question: Question, how: How) -> Row:

@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
 from rankscope.errors import UsageError
-from rankscope.transfer import IDENTITY, Row, Transfer, precisely, update
+from rankscope.transfer import IDENTITY, Row, Transfer, exactly, precisely, update
 
-# A quotient of logarithms this close to an integer is that integer: rounding of mu, lambda and eps
-# must not turn a tie, as 0.8^3 = 0.512, into one more step. The quotient's own error is below 5
-# units of 2^-53, those of its parts included.
-TIE = 2.0**-49
+# What is above eps / 2 by this share is at it: floating point knows numbers to 2^-53 only, and must
+# not turn a tie, as 0.8^3 = 0.512, into one more step.
+TIE = Decimal(2) ** -50
 
-# With momentum, a decay by less than this a step is none: the digits of transfer.py end.
+# A decay by less than this a step is none: the digits of transfer.py end.
 LEAST_DECAY = 1e-25
 
 
@@ -76,6 +75,8 @@ class Dynamics:
     def __post_init__(self) -> None:
         for phase in self.phases:
             check_rates(phase.mu, phase.weight_decay)
+            if phase.batch < 1:
+                raise UsageError(f"the batch size is {phase.batch}, expected at least 1")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum is {self.momentum:g}, expected a number from 0 below 1")
 
@@ -104,6 +105,13 @@ class Dynamics:
             else Memory(float(terms[0]), float(terms[1]), self.samples(step, n))
         )
 
+    def decay(self, step: int) -> float:
+        """-ln of what plain SGD leaves of W_0 after so many updates: - sum ln(1 - mu_j wd_j)."""
+        return math.fsum(
+            -math.log1p(-phase.mu * phase.weight_decay) * count
+            for phase, count in self._back(step, step)
+        )
+
     def steps_needed(self, step: int | None, eps: float) -> int | None:
         """n*: the least n for which |a| + |b| <= eps / 2 over the last n updates before `step`.
 
@@ -118,10 +126,11 @@ class Dynamics:
             None where all updates so far are too few, or none decays.
         """
         check_eps(eps)
-        if self.momentum == 0:
-            return self._plain_steps(step, eps)
         with precisely():
-            return self._momentum_steps(step, eps)
+            target = exactly(eps) / 2 * (1 + TIE)
+            if self.momentum == 0:
+                return self._plain_steps(step, target)
+            return self._momentum_steps(step, target)
 
     def samples(self, step: int | None, n: int) -> int:
         """How many samples' gradients the last n updates before `step` hold; 1 <= n <= step."""
@@ -144,21 +153,21 @@ class Dynamics:
                 yield phase, end - start
                 end = start
 
-    def _plain_steps(self, step: int | None, eps: float) -> int | None:
-        wanted, steps = math.log(2 / eps), 0
+    def _plain_steps(self, step: int | None, target: Decimal) -> int | None:
+        steps = 0
         for phase, length in self._phases_before(step):
-            rate = -math.log1p(-phase.mu * phase.weight_decay)
-            needed = _ceil(wanted / rate) if rate > 0 else math.inf
-            if needed <= length:
-                return steps + int(needed)
-            if length == math.inf:
+            shrink = self._update(phase).a
+            if length < math.inf and target < (left := shrink ** int(length)):
+                target /= left
+                steps += int(length)
+            elif phase.mu * phase.weight_decay < LEAST_DECAY:
                 return None
-            wanted -= rate * length
-            steps += int(length)
+            else:
+                return steps + max(1, math.ceil(target.ln() / shrink.ln()))
         return None
 
-    def _momentum_steps(self, step: int | None, eps: float) -> int | None:
-        row, steps, target = IDENTITY, 0, Decimal(eps) / 2
+    def _momentum_steps(self, step: int | None, target: Decimal) -> int | None:
+        row, steps = IDENTITY, 0
         for phase, length in self._phases_before(step):
             # The weights before any update but its first are of this phase too.
             found = self._within(row, phase, length - 1, target)
@@ -180,32 +189,28 @@ class Dynamics:
 
     def _within(self, row: Row, phase: Phase, most: float, target: Decimal) -> int | None:
         """The least number of updates of one phase, up to `most`, that bring a row to `target`."""
-        if phase.mu * phase.weight_decay < LEAST_DECAY:
+        if most == math.inf and phase.mu * phase.weight_decay < LEAST_DECAY:
             return None
         inside = phase.start + 1
         one = self._update(phase)
-        first = one.after(row)
         if one.oscillates:
             # Each step shrinks what is left by the root of momentum, so that few are needed.
-            return self._scan(first, one, inside, most, target)
-        # By powers of two up until the target is met, then down.
-        powers, start = [one], row
-        while 2 ** len(powers) <= most and self._size(powers[-1].after(row), inside) > target:
-            powers.append(powers[-1].times(powers[-1]))
-        steps = 0
-        for exponent in reversed(range(len(powers))):
-            further = powers[exponent].after(row)
-            if steps + 2**exponent <= most and self._size(further, inside) > target:
-                row = further
-                steps += 2**exponent
-        found = steps + 1 if steps + 1 <= most else None
-        # a and b are sums of two decaying exponentials. While neither changes its sign, so is
-        # |a| + |b|, which falls, or rises and then falls: there was one crossing. A sign that
-        # changes (it can after the learning rate was raised) may hide an earlier one.
-        last = one.power(steps + 1).after(start)
-        if self._signs(first, inside) == self._signs(last, inside):
-            return found
-        return self._scan(first, one, inside, min(most, steps + 1), target)
+            return self._scan(one.after(row), one, inside, most, target)
+        # a and b are sums of two exponentials that do not grow. While neither changes its sign, so
+        # is |a| + |b|, which then falls, or rises and falls: from above the target it comes down
+        # to it once. Each sign changes once at most (it can after the learning rate was raised).
+        steps, signs = 0, None
+
+        def turns(later: Row) -> bool:
+            return self._size(later, inside) <= target or self._signs(later, inside) != signs
+
+        while (count := _first(turns, row, one, most - steps)) is not None:
+            row = one.power(count).after(row)
+            steps += count
+            if self._size(row, inside) <= target:
+                return steps
+            signs = self._signs(row, inside)
+        return None
 
     def _scan(self, row: Row, one: Transfer, step: int, most: float, target: Decimal) -> int | None:
         """The first of `most` rows, each an update further, that is within the target."""
@@ -237,11 +242,11 @@ class Dynamics:
         before = self.phase(step - 1)
         if before.mu == 0:
             return None
-        share = y / Decimal(before.mu)
+        share = y / exactly(before.mu)
         if not self.nesterov:
             return x - share, share
-        share /= Decimal(self.momentum)
-        return x - share, share * (1 - Decimal(before.mu) * Decimal(before.weight_decay))
+        share /= exactly(self.momentum)
+        return x - share, share * (1 - exactly(before.mu) * exactly(before.weight_decay))
 
 
 def closed_form(inputs: int, batch: int, mu: float, weight_decay: float, eps: float) -> float:
@@ -264,7 +269,7 @@ def check_rates(mu: float, weight_decay: float) -> None:
     for name, value in (("mu", mu), ("weight decay", weight_decay)):
         if not 0 <= value < math.inf:
             raise UsageError(f"{name} is {value:g}, expected a number from 0")
-    if mu * weight_decay >= 1:
+    if exactly(mu) * exactly(weight_decay) >= 1:
         raise UsageError(
             f"mu lambda is {mu * weight_decay / 2:g}, expected less than 0.5: a step would not "
             f"shrink the weights; with mu {mu:g}, lambda has to be below {0.5 / mu:g} "
@@ -281,7 +286,16 @@ def check_eps(eps: float) -> None:
         )
 
 
-def _ceil(quotient: float) -> int:
-    nearest = round(quotient)
-    tie = abs(quotient - nearest) <= TIE * max(1.0, quotient)
-    return max(1, nearest if tie else math.ceil(quotient))
+def _first(turns: Callable[[Row], bool], row: Row, one: Transfer, most: float) -> int | None:
+    """The least number of updates, up to `most`, after which a row turns; it does not turn back."""
+    # By powers of two up until it has turned, then down.
+    powers = [one]
+    while 2 ** len(powers) <= most and not turns(powers[-1].after(row)):
+        powers.append(powers[-1].times(powers[-1]))
+    steps = 0
+    for exponent in reversed(range(len(powers))):
+        further = powers[exponent].after(row)
+        if steps + 2**exponent <= most and not turns(further):
+            row = further
+            steps += 2**exponent
+    return steps + 1 if steps + 1 <= most else None

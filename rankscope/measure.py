@@ -26,11 +26,11 @@ from rankscope.executors import (
 from rankscope.inventory import Entry, Inventory, take_inventory
 from rankscope.matrices import Selection
 from rankscope.question import Column
-from rankscope.records import MatrixSpec, Measurement, Route, Unmeasured
+from rankscope.records import MatrixSpec, Measurement, Reading, Route, Unmeasured
 from rankscope.series import Series
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore, store_path
-from rankscope.worker import Outcome, RouteChoice, Task, answer, measure_task, sound
+from rankscope.worker import Answer, Outcome, RouteChoice, Task, answer, measure_task, sound
 
 # Starting workers takes about a quarter of a second; two cores at 50 GFLOP/s each do this much
 # in that time, and less work is done sooner in this process.
@@ -73,11 +73,12 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One matrix of one snapshot, and its measurement."""
+    """One matrix of one snapshot, its measurement, and its columns' readings if they are known."""
 
     entry: Entry
     spec: MatrixSpec
     measurement: Measurement
+    readings: tuple[Reading, ...] | None = None
 
 
 def measure(
@@ -148,7 +149,7 @@ class _Run:
                     if found is None:
                         unknown.append(spec)
                     else:
-                        yield Measured(entry, spec, found)
+                        yield Measured(entry, spec, *found)
                 if unknown:
                     pending.append((index, unknown))
             yield from self._compute(pending)
@@ -157,14 +158,14 @@ class _Run:
             for store in self.stores:
                 store.close()
 
-    def _recall(self, entry: Entry) -> Callable[[MatrixSpec], Measurement | None]:
+    def _recall(self, entry: Entry) -> Callable[[MatrixSpec], Answer | None]:
         """What the memo and the store know of an unchanged file's matrices."""
         store = self.stores[entry.series]
         routes: tuple[Route, ...] = ("gram", "direct")
         path = entry.snapshot.path
         known = {r: store.find_all(path, r) if entry.remembered else {} for r in routes}
 
-        def recall(spec: MatrixSpec) -> Measurement | None:
+        def recall(spec: MatrixSpec) -> Answer | None:
             return answer(
                 self.how.route, self.columns, lambda route: sound(known[route].get(spec.name), spec)
             )
@@ -185,7 +186,7 @@ class _Run:
             done += plan.flops(outcome.spec.shape)
             if self.how.progress is not None:
                 self.how.progress(done, total)
-            yield Measured(entry, outcome.spec, outcome.measurement)
+            yield Measured(entry, outcome.spec, outcome.measurement, outcome.readings)
 
     def _task(self, index: int, specs: tuple[MatrixSpec, ...]) -> Task:
         entry = self.entries[index]

@@ -67,7 +67,7 @@ class Question:
                 found[key] = Column(key, metric, parameters)
                 continue
             for eps in dict.fromkeys(self.eps):
-                key = f"{metric.name}@{_short(eps)}" if len(set(self.eps)) > 1 else metric.name
+                key = eps_key(metric.name, eps, self.eps)
                 found[key] = Column(key, metric, (("eps", eps), ("norm", self.norm)))
         columns = tuple(found.values())
         for column in columns:
@@ -80,9 +80,19 @@ class Question:
         return columns
 
 
-def needs_direct(columns: Sequence[Column], spectrum: Spectrum) -> bool:
+def eps_key(name: str, eps: float, levels: Sequence[float]) -> str:
+    """The key of what depends on eps: `rank`, or `rank@0.01` where there are several levels."""
+    return f"{name}@{_short(eps)}" if len(set(levels)) > 1 else name
+
+
+def read_all(columns: Sequence[Column], spectrum: Spectrum) -> tuple[Reading, ...]:
+    """The reading of every column."""
+    return tuple(column.read(spectrum) for column in columns)
+
+
+def needs_direct(spectrum: Spectrum, readings: Sequence[Reading]) -> bool:
     """Whether a reading of this spectrum may change when computed by the direct route."""
-    return spectrum.route != "direct" and not all(column.read(spectrum).exact for column in columns)
+    return spectrum.route != "direct" and not all(reading.exact for reading in readings)
 
 
 def _parse(text: str) -> tuple[Metric, tuple[tuple[str, Any], ...]]:

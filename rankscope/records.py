@@ -190,6 +190,9 @@ class Unmeasured:
 Measurement = Spectrum | Unmeasured
 
 
+INFINITE = "infinite"  # how the note of an infinite reading begins
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The value of a metric on one spectrum.

@@ -18,9 +18,12 @@ from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
 from rankscope.errors import InputRejected
 from rankscope.records import Skipped
 from rankscope.stepnames import family, final_number, is_unfinished, step_in
+from rankscope.text import natural
 
 RUN_RECORD = "run.json"
 SNAPSHOTS = "snapshots"
+
+SWEEP_DEPTH = 3  # how deep below a directory its runs may lie: sweep/seed-0/B-8
 
 SUFFIXES = tuple(suffix for reader in READERS for suffix in reader.suffixes)
 
@@ -82,8 +85,9 @@ def group_files(paths: Sequence[Path]) -> list[Series]:
 
     Numbered files or model directories that stand in one directory and are named alike are one
     series. Files of a directory that nothing orders are a series each, so that they can be told
-    apart.
+    apart; so are the runs in a directory of runs.
     """
+    paths = [one for path in paths for one in _with_runs(path)]
     groups: dict[tuple[Path, str], list[Snapshot]] = defaultdict(list)
     keys: dict[Path, tuple[Path, str]] = {}
     for path in dict.fromkeys(paths):
@@ -97,11 +101,44 @@ def group_files(paths: Sequence[Path]) -> list[Series]:
         key = keys.get(path)
         members = groups[key] if key else []
         if key is None or len({member.step for member in members}) < max(2, len(members)):
-            found += _apart(discover(path))
+            found += _apart(_found(path, alone=len(paths) == 1))
         elif key not in done:
             done.add(key)
             found.append(_ordered(path.parent, members))
     return found
+
+
+def _with_runs(path: Path) -> list[Path]:
+    """The path itself, or the runs in a directory of runs (a sweep), and its own weights if any."""
+    if not os.path.isdir(path) or _is_run(path):
+        return [path]
+    runs = sorted(_runs_below(path, SWEEP_DEPTH), key=lambda run: natural(str(run)))
+    holds_more = any(_weights(path)) or find_model(path) is not None
+    return [*([path] if holds_more or not runs else []), *runs]
+
+
+def _runs_below(directory: Path, depth: int) -> Iterator[Path]:
+    try:
+        children = [Path(entry.path) for entry in os.scandir(directory) if entry.is_dir()]
+    except OSError:
+        return  # what cannot be listed is reported when it is opened
+    for child in children:
+        if is_unfinished(child.name):
+            continue
+        if os.path.exists(child / RUN_RECORD):
+            yield child
+        elif depth > 1:
+            yield from _runs_below(child, depth - 1)
+
+
+def _found(path: Path, *, alone: bool) -> Series:
+    """The series at a path; among several, a run that has just begun is an empty one."""
+    try:
+        return discover(path)
+    except InputRejected as error:
+        if alone or not os.path.exists(path / RUN_RECORD):
+            raise
+        return Series(path, (), (Skipped(str(path), error.reason),))
 
 
 def _single(path: Path) -> Snapshot | None:

@@ -44,6 +44,7 @@ __all__ = [
     "Optimiser",
     "RunRecord",
     "SnapshotWriter",
+    "due",
 ]
 
 SNAPSHOTS = "snapshots"
@@ -188,6 +189,23 @@ class SnapshotWriter:
             # Interrupted (Ctrl-C) while it waits, it must not forget the snapshot.
             wait([self._pending[0][1]])
             self._pending.popleft()[1].result()
+
+
+def due(step: int, *, every: int, burst: int = 1) -> bool:
+    """Whether to save this step: a multiple of `every`, or one of the `burst` steps up to it.
+
+    `rankscope certify` compares steps that are few updates apart, which bursts provide.
+
+    Raises:
+        UsageError: `every` or `burst` is below 1.
+
+    >>> [step for step in range(21) if due(step, every=10, burst=3)]
+    [0, 8, 9, 10, 18, 19, 20]
+    """
+    for name, value in (("every", every), ("burst", burst)):
+        if value < 1:
+            raise UsageError(f"{name} is {value}, expected at least 1")
+    return -step % every < burst
 
 
 def _checked_step(step: int) -> int:

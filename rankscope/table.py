@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rankscope.errors import InputRejected
+from rankscope.history import History
 from rankscope.inventory import Inventory
 from rankscope.measure import Measured
-from rankscope.question import Column
+from rankscope.question import Column, read_all
 from rankscope.records import Spectrum
+from rankscope.rows import Row, averages, write
+from rankscope.runrecord import RunRecord
+from rankscope.sweeps import (
+    Final,
+    crossings,
+    distinct,
+    run_trends,
+    settings_row,
+    trend_keys,
+    trend_row,
+)
+from rankscope.training import Given
+from rankscope.trajectory import Theory
 
 SCHEMA = "rankscope/analysis/1"
-
-INFINITE = "infinite"  # how the note of an infinite reading begins
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +36,18 @@ class Table:
     """The result of an analysis, ready to be shown or kept. Made of plain JSON values.
 
     Attributes:
-        columns: keys of the metrics, in the order asked.
-        matrices: one row a matrix and snapshot: name, step, shape, dtype, kind, status, then
-            one key per metric (None where undefined), notes, route, source.
+        columns: keys of the metrics, in the order asked, then of what needs several snapshots.
+        matrices: one row a matrix and snapshot: name, step, shape, dtype, kind, averaged, status,
+            then one key per column (None where undefined), route, notes, source.
         skipped: what was not measured: name, reason, source, snapshots (in how many).
         summary: one row a snapshot: source, step, missing, matrices, unmeasured, then for each
             metric its mean over the matrices where it is defined, then what the run's log says.
         provenance: what made it: versions, sources, the question.
+        runs: one row a run or series: source, how it was trained, its last row of the summary,
+            then `assumption` (is the ratio of consecutive norms converging to 1?) and
+            `bound_kept` (do the ranks keep the bound of Lemma 3.2?).
+        trends: Prediction 4.1 over several runs, one row a hyperparameter and value.
+        crossings: where the spectra of a layer cross from run to run.
     """
 
     columns: tuple[str, ...]
@@ -41,6 +55,9 @@ class Table:
     skipped: tuple[Row, ...]
     summary: tuple[Row, ...]
     provenance: Row
+    runs: tuple[Row, ...] = ()
+    trends: tuple[Row, ...] = ()
+    crossings: tuple[Row, ...] = ()
 
     @property
     def incomplete(self) -> bool:
@@ -57,6 +74,9 @@ class Table:
             "matrices": list(self.matrices),
             "skipped": list(self.skipped),
             "summary": list(self.summary),
+            "runs": list(self.runs),
+            "trends": list(self.trends),
+            "crossings": list(self.crossings),
         }
 
     @classmethod
@@ -79,6 +99,10 @@ class Table:
                 skipped=_rows(document, "skipped", ("name", "reason", "source", "missing")),
                 summary=_rows(document, "summary", ("source", "step", "matrices")),
                 provenance=provenance,
+                # Documents of version 0.1 have none of these.
+                runs=_rows({"runs": [], **document}, "runs", ("source",)),
+                trends=_rows({"trends": [], **document}, "trends", ("sentence",)),
+                crossings=_rows({"crossings": [], **document}, "crossings", ("name",)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputRejected(path, f"is not a whole analysis: {error!r}") from error
@@ -100,11 +124,28 @@ def _rows(document: dict[str, Any], part: str, needed: Sequence[str]) -> tuple[R
 COMPLETE = frozenset({"ok", "empty"})
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A series as far as it is more than its files.
+
+    Attributes:
+        record: its run.json; None where there is none.
+        log: what its log says by step.
+        theory: what the theory says of it; None where it is a single checkpoint.
+        given: what the user states of it.
+    """
+
+    record: RunRecord | None = None
+    log: Mapping[int, Row] = field(default_factory=dict)
+    theory: Theory | None = None
+    given: Given = Given()  # noqa: RUF009 - frozen
+
+
 def build(
     inventory: Inventory,
     measured: Iterable[Measured],
     columns: Sequence[Column],
-    logs: Sequence[Mapping[int, Row]],
+    runs: Sequence[Run],
     provenance: Row,
 ) -> Table:
     """Draw all measurements and lay them out.
@@ -113,16 +154,20 @@ def build(
         inventory: what there is; gives the order of the rows.
         measured: every matrix once, in any order; each spectrum is read and let go.
         columns: the metrics.
-        logs: for each series, what its log says by step.
+        runs: what else is known of each series.
         provenance: who made it, of what.
     """
     found: dict[tuple[int, str], Row] = {}
     position = {id(entry): index for index, entry in enumerate(inventory.entries)}
+    history = History([run.theory for run in runs])
     for one in measured:
-        found[position[id(one.entry)], one.spec.name] = _row(inventory, one, columns)
+        row = _row(inventory, one, columns, history.keys)
+        history.note(one, row)
+        found[position[id(one.entry)], one.spec.name] = row
+    history.complete()
+    keys = (*(column.key for column in columns), *history.keys)
     rows: list[Row] = []
     summary: list[Row] = []
-    keys = [column.key for column in columns]
     for index, entry in enumerate(inventory.entries):
         own = [found[index, spec.name] for spec in entry.specs if (index, spec.name) in found]
         rows += own
@@ -130,13 +175,27 @@ def build(
         head = {"source": _source(inventory, entry.series), "step": step}
         lacking = {"missing": len(entry.listing.missing)}
         row = head | lacking | averages(own, keys)
-        log = {} if step is None else logs[entry.series].get(step, {})
+        log = {} if step is None else runs[entry.series].log.get(step, {})
         summary.append(row | {key: value for key, value in log.items() if key not in row})
-    skipped = _skipped(inventory)
-    return Table(tuple(keys), tuple(rows), skipped, tuple(summary), provenance)
+    ends = _ends(inventory, summary, runs, history)
+    found_trends = run_trends(list(ends.values()), trend_keys(columns))
+    finals = [Final(ends[index], spectra) for index, spectra in history.finals().items()]
+    return Table(
+        keys,
+        tuple(rows),
+        _skipped(inventory),
+        tuple(summary),
+        provenance,
+        tuple(ends.values()),
+        tuple(trend_row(trend) for trend in found_trends),
+        tuple(row for trend in distinct(found_trends) for row in crossings(finals, trend)),
+    )
 
 
-def _row(inventory: Inventory, one: Measured, columns: Sequence[Column]) -> Row:
+def _row(
+    inventory: Inventory, one: Measured, columns: Sequence[Column], later: Sequence[str]
+) -> Row:
+    """A row, with None for what will be known when all snapshots have passed."""
     spec, found = one.spec, one.measurement
     row: Row = {
         "name": spec.name,
@@ -144,48 +203,42 @@ def _row(inventory: Inventory, one: Measured, columns: Sequence[Column]) -> Row:
         "shape": list(spec.shape),
         "dtype": spec.dtype,
         "kind": spec.kind,
+        "averaged": None,
+        "status": "ok" if isinstance(found, Spectrum) else found.status,
     }
-    notes: dict[str, str] = {}
-    if isinstance(found, Spectrum):
-        row["status"] = "ok"
-        for column in columns:
-            reading = column.read(found)
-            row[column.key] = json_number(reading.value)
-            inexact = "" if reading.exact else f"not exact by the {found.route} route"
-            note = "; ".join(part for part in (reading.note, inexact) if part)
-            if note:
-                notes[column.key] = note
-        row["route"] = found.route
-    else:
-        row["status"] = found.status
-        row |= dict.fromkeys((column.key for column in columns), None)
-        notes["status"] = found.reason
-        row["route"] = None
-    row["notes"] = notes
+    row |= dict.fromkeys((*(column.key for column in columns), *later))
+    row["route"] = found.route if isinstance(found, Spectrum) else None
+    row["notes"] = {}
     row["source"] = _source(inventory, one.entry.series)
+    if isinstance(found, Spectrum):
+        inexact = f"not exact by the {found.route} route"
+        readings = read_all(columns, found) if one.readings is None else one.readings
+        for column, reading in zip(columns, readings, strict=True):
+            write(row, column.key, reading, inexact)
+    else:
+        row["notes"]["status"] = found.reason
     return row
 
 
-def json_number(value: float | None) -> float | int | None:
-    """The value, or None where JSON has no number for it; the reading's note says which."""
-    return None if value is None or not math.isfinite(value) else value
-
-
-def averages(rows: Sequence[Row], keys: Sequence[str]) -> Row:
-    """The mean of each metric over the rows where it is defined, and how many rows there are.
-
-    An average over part of the matrices is never passed off as one over all: `unmeasured` says
-    how many have no spectrum. One that is infinite makes the mean so, which is None.
-    """
-    ok = [row for row in rows if row["status"] == "ok"]
-    result: Row = {"matrices": len(rows), "unmeasured": len(rows) - len(ok)}
-    for key in keys:
-        values = [row[key] for row in ok if row[key] is not None]
-        infinite = any(row["notes"].get(key, "").startswith(INFINITE) for row in ok)
-        result[key] = (
-            math.fsum(v / len(values) for v in values) if values and not infinite else None
-        )
-    return result
+def _ends(
+    inventory: Inventory, summary: Sequence[Row], runs: Sequence[Run], history: History
+) -> dict[int, Row]:
+    """For each run a row: how it was trained, where it ended, and what the theory says of it."""
+    last = {entry.series: row for entry, row in zip(inventory.entries, summary, strict=True)}
+    ends: dict[int, Row] = {}
+    for index, run in enumerate(runs):
+        if run.theory is None or index not in last:
+            continue
+        training = run.theory.training
+        told = {
+            "no_bound": training.reason if training else "nothing is known of the training",
+            "remarks": list(training.remarks) if training else [],
+        }
+        settings = settings_row(run.record, run.given)
+        final = {key: value for key, value in last[index].items() if key not in settings}
+        head = {"source": final["source"]}
+        ends[index] = head | settings | final | told | history.verdicts(index)
+    return ends
 
 
 def _skipped(inventory: Inventory) -> tuple[Row, ...]:

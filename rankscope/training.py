@@ -14,15 +14,11 @@ from typing import Any
 
 from rankscope.bounds import Dynamics, Phase
 from rankscope.errors import UsageError
+from rankscope.optimisers import check_optimiser
 from rankscope.runrecord import Hyperparameters, Optimiser, RunRecord
 
-# Optimisers that divide elementwise, by PyTorch's names; each in lower case.
-ELEMENTWISE = frozenset(
-    {
-        *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "amsgrad"),
-        *("lion", "nadam", "radam", "rmsprop", "rprop", "sparseadam"),
-    }
-)
+# Numbers that differ by a smaller share are the same: a logger may round.
+SAME = 1e-6
 
 Steps = tuple[tuple[int, float], ...]  # (update, value that holds from it on), ascending from 0
 
@@ -88,7 +84,7 @@ def training_of(
         log: its log's records, in the order written.
         given: what the user states.
     """
-    if run is None and not given.anything:
+    if run is None and not log and not given.anything:
         return None
     run = run or RunRecord()
     lines = [line for _, line in sorted({line["step"]: line for line in log}.items())]
@@ -108,32 +104,16 @@ def training_of(
     )
 
 
-def check_optimiser(name: str) -> None:
-    """`UsageError` unless it is SGD, the only one that the theorem is about."""
-    if name.lower() in ELEMENTWISE:
-        raise UsageError(
-            f"no bound for {name}: dividing the gradient elementwise destroys its low rank; "
-            "the theorem is about SGD"
-        )
-    if name.lower() != "sgd":
-        raise UsageError(f"no bound for optimiser {name}: the theorem is about SGD")
-
-
 def _dynamics(
     run: RunRecord, log: Sequence[Mapping[str, Any]], given: Given, remarks: list[str]
 ) -> Dynamics:
     """`UsageError` says why there is no bound."""
     optimiser = run.optimiser or Optimiser()
     check_optimiser(optimiser.name)
-    if optimiser.dampening:
-        raise UsageError(f"no bound for dampening {optimiser.dampening:g}, only for 0")
-    if run.optimiser is None and given.momentum is None:
-        remarks.append("no optimiser is recorded: taken as SGD without momentum")
-    momentum = optimiser.momentum if given.momentum is None else given.momentum
+    momentum = _momentum(run.optimiser, log, given, remarks)
     nesterov = optimiser.nesterov if given.nesterov is None else given.nesterov
-    logged = {line.get("momentum") for line in log} - {None}
-    if given.momentum is None and logged - {momentum}:
-        raise UsageError(f"the log's momentum is not always {momentum:g}, as the bound needs")
+    if optimiser.dampening and momentum:
+        raise UsageError(f"no bound for dampening {optimiser.dampening:g}, only for 0")
     mu = _step_sizes(run.hyperparameters, log, given, remarks)
     decay = _decays(run.hyperparameters, log, given, remarks)
     batch = _batches(run.hyperparameters, log, given, remarks)
@@ -142,6 +122,24 @@ def _dynamics(
         Phase(start, _at(mu, start), _at(decay, start), int(_at(batch, start))) for start in starts
     )
     return Dynamics(phases, momentum, nesterov)
+
+
+def _momentum(
+    known: Optimiser | None,
+    log: Sequence[Mapping[str, Any]],
+    given: Given,
+    remarks: list[str],
+) -> float:
+    if given.momentum is not None:
+        return given.momentum
+    logged = [float(line["momentum"]) for line in log if line.get("momentum") is not None]
+    momentum = known.momentum if known is not None else logged[0] if logged else 0.0
+    if set(logged) - {momentum}:
+        raise UsageError(f"the log's momentum is not always {momentum:g}, as the bound needs")
+    if known is None:
+        which = f"momentum {momentum:g}" if momentum else "no momentum"
+        remarks.append(f"no optimiser is recorded: taken as SGD with {which}")
+    return momentum
 
 
 def _step_sizes(
@@ -155,13 +153,18 @@ def _step_sizes(
     logged = _logged(log, "lr")
     if known is None or known.schedule is None:
         if logged:
+            if known is not None and not math.isclose(logged[0][1], known.lr, rel_tol=SAME):
+                remarks.append(
+                    f"the first learning rate is {known.lr:g} in run.json and {logged[0][1]:g} in "
+                    "log.jsonl; log.jsonl holds, as run.json has no schedule"
+                )
             return logged
         if known is None:
             raise UsageError("the learning rate is not recorded; give --mu")
         remarks.append("no schedule is recorded: the learning rate is taken as constant")
     schedule = () if known.schedule is None else known.schedule
     steps = (*(((0, known.lr),) if not schedule or schedule[0][0] > 0 else ()), *schedule)
-    _compare("learning rate", steps, logged, remarks)
+    _compare("lr", steps, log, remarks)
     return steps
 
 
@@ -173,14 +176,14 @@ def _decays(
 ) -> Steps:
     if given.weight_decay is not None:
         return ((0, given.weight_decay),)
+    if known is not None:
+        steps = ((0, known.weight_decay),)
+        _compare("weight_decay", steps, log, remarks)
+        return steps
     logged = _logged(log, "weight_decay")
-    if known is None:
-        if not logged:
-            raise UsageError("the weight decay is not recorded; give --weight-decay or --lambda")
-        return logged
-    steps = ((0, known.weight_decay),)
-    _compare("weight decay", steps, logged, remarks)
-    return steps
+    if not logged:
+        raise UsageError("the weight decay is not recorded; give --weight-decay or --lambda")
+    return logged
 
 
 def _batches(
@@ -191,14 +194,14 @@ def _batches(
 ) -> Steps:
     if given.batch is not None:
         return ((0, given.batch),)
+    if known is not None:
+        _compare("batch_size", ((0, known.batch_size),), log, remarks)
+        return ((0, known.batch_size * known.world_size * known.accumulation),)
     logged = _logged(log, "batch_size")
-    if known is None:
-        if not logged:
-            raise UsageError("the batch size is not recorded; give --B")
-        remarks.append("the log's batch size is taken as that of a whole update")
-        return logged
-    _compare("batch size", ((0, known.batch_size),), logged, remarks)
-    return ((0, known.batch_size * known.world_size * known.accumulation),)
+    if not logged or any(batch != int(batch) for _, batch in logged):
+        raise UsageError("the batch size is not recorded; give --B")
+    remarks.append("the log's batch size is taken as that of a whole update")
+    return logged
 
 
 def _logged(log: Sequence[Mapping[str, Any]], key: str) -> Steps:
@@ -215,13 +218,20 @@ def _logged(log: Sequence[Mapping[str, Any]], key: str) -> Steps:
     return tuple(found)
 
 
-def _compare(what: str, steps: Steps, logged: Steps, remarks: list[str]) -> None:
-    """Remark on the first update of which the record and the log say different things."""
-    for start in sorted({start for start, _ in (*steps, *logged)}) if logged else ():
-        recorded, seen = _at(steps, start), _at(logged, start)
-        if not math.isclose(recorded, seen, rel_tol=1e-6):  # a logger may round
+def _compare(key: str, steps: Steps, log: Sequence[Mapping[str, Any]], remarks: list[str]) -> None:
+    """Remark on the first line of the log that says another thing than the record.
+
+    Compared is the last update before a line: a log with few lines does not tell when, since the
+    line before, a value has changed.
+    """
+    for line in log:
+        seen, update = line.get(key), line["step"] - 1
+        if seen is None or update < 0:
+            continue
+        recorded = _at(steps, update)
+        if not math.isclose(recorded, seen, rel_tol=SAME):
             remarks.append(
-                f"{what} of update {start} is {recorded:g} in run.json and {seen:g} in log.jsonl; "
+                f"{key} of update {update} is {recorded:g} in run.json and {seen:g} in log.jsonl; "
                 "run.json holds"
             )
             return

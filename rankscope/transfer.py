@@ -30,6 +30,11 @@ def precisely() -> Iterator[None]:
         yield
 
 
+def exactly(number: float) -> Decimal:
+    """The number as it is written: 0.1, not the binary fraction next to it."""
+    return Decimal(repr(float(number)))
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """The matrix ((a, b), (c, d)) that takes (W, v) to what updates without gradients make of it.
@@ -73,7 +78,7 @@ class Transfer:
 
 def update(mu: float, weight_decay: float, momentum: float, *, nesterov: bool) -> Transfer:
     """The matrix of one update."""
-    rate, wd, beta = Decimal(mu), Decimal(weight_decay), Decimal(momentum)
+    rate, wd, beta = exactly(mu), exactly(weight_decay), exactly(momentum)
     if nesterov:
         return Transfer(1 - rate * wd * (1 + beta), -rate * beta**2, wd, beta)
     return Transfer(1 - rate * wd, -rate * beta, wd, beta)

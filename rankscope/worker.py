@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.files import Identity, identity
 from rankscope.matrices import StoredMatrix
-from rankscope.question import Column, needs_direct
+from rankscope.question import Column, needs_direct, read_all
 from rankscope.records import (
     Checkpoint,
     Listing,
     MatrixSpec,
     Measurement,
+    Reading,
     Route,
     Spectrum,
     TensorInfo,
@@ -57,6 +58,13 @@ class Task:
     seen: tuple[Identity, ...] = ()
 
 
+class Answer(NamedTuple):
+    """A measurement, and what the columns read off it if that was needed to choose it."""
+
+    measurement: Measurement
+    readings: tuple[Reading, ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one matrix.
@@ -67,6 +75,7 @@ class Outcome:
         key: its content's key; None when it could not be read, or no store asks for it.
         computed: what was decomposed for it, by the route asked: new for the store.
         seen: the identity of the files that it was read from; () when that is not sure.
+        readings: of the columns, where they were needed to choose the route.
     """
 
     spec: MatrixSpec
@@ -74,6 +83,7 @@ class Outcome:
     key: bytes | None = None
     computed: tuple[tuple[Route, Measurement], ...] = ()
     seen: tuple[Identity, ...] = ()
+    readings: tuple[Reading, ...] | None = None
 
 
 def list_checkpoint(path: Path) -> tuple[Listing, tuple[Identity, ...]] | InputRejected:
@@ -102,7 +112,7 @@ def measure_task(task: Task) -> list[Outcome]:
     store = SpectrumStore(task.store, ROUTE_VERSION, read_only=True)
     try:
         tensors = {tensor.name: tensor for tensor in checkpoint.listing.tensors}
-        fitting = tuple(spec for spec in task.specs if _fits(spec, tensors.get(spec.tensor)))
+        fitting = tuple(spec for spec in task.specs if fits(spec, tensors.get(spec.tensor)))
         outcomes = list(measure_open(checkpoint, replace(task, specs=fitting), store))
     finally:
         checkpoint.close()
@@ -114,7 +124,7 @@ def measure_task(task: Task) -> list[Outcome]:
     return outcomes + [_unreadable(spec, reason) for spec in task.specs if spec in stale]
 
 
-def _fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
+def fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
     """Whether a tensor still holds a matrix as it was listed; the file may have been replaced."""
     if tensor is None or tensor.dtype != spec.dtype or len(tensor.shape) < 2:
         return False
@@ -159,14 +169,14 @@ def _measure(
     try:
         if store.path is not None:  # nobody else asks what the content is
             key = content_key(matrix)
-        measurement = answer(route, columns, look_up)
+        answered = answer(route, columns, look_up)
     except (InputRejected, OSError) as error:
         return _unreadable(matrix.spec, _why(error))
     except MemoryError:
         return Outcome(matrix.spec, _too_large(matrix))
-    if measurement is None:
+    if answered is None:
         raise AssertionError("a look-up that computes always answers")
-    return Outcome(matrix.spec, measurement, key, tuple(computed))
+    return Outcome(matrix.spec, answered.measurement, key, tuple(computed), (), answered.readings)
 
 
 def _solved(matrix: StoredMatrix, route: Route) -> Measurement:
@@ -185,19 +195,22 @@ def answer(
     route: RouteChoice,
     columns: Sequence[Column],
     look_up: Callable[[Route], Measurement | None],
-) -> Measurement | None:
+) -> Answer | None:
     """The measurement that answers the columns; None when `look_up` has not got it.
 
     The one place that decides when the Gram route does not do.
     """
-    if route != "auto":
-        return look_up(route)
-    found = look_up("gram")
-    if not isinstance(found, Spectrum) or not needs_direct(columns, found):
-        return found
+    found = look_up("gram" if route == "auto" else route)
+    if found is None or route != "auto" or not isinstance(found, Spectrum):
+        return None if found is None else Answer(found)
+    readings = read_all(columns, found)
+    if not needs_direct(found, readings):
+        return Answer(found, readings)
     better = look_up("direct")
     # A direct route that failed leaves the Gram spectrum, whose readings say what is not exact.
-    return found if isinstance(better, Unmeasured) else better
+    if isinstance(better, Unmeasured):
+        return Answer(found, readings)
+    return None if better is None else Answer(better)
 
 
 def content_key(matrix: StoredMatrix) -> bytes:

@@ -28,19 +28,21 @@ ROOT = Path(__file__).parents[1]
 # Lowest first. A module may import from layers below its own; from its own, only within its
 # package. Names are of modules and packages directly below `rankscope`.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("blas", "dtypes", "errors", "records", "stepnames", "text", "transfer", "version"),
-    ("bounds", "crossing", "executors", "files", "quantised", "trends"),
-    ("jsonobject",),
-    ("checkpoints",),
-    ("matrices", "runlog", "runrecord", "series"),
+    ("blas", "concordance", "dtypes", "errors", "records", "stepnames", "text", "version"),
+    ("crossing", "executors", "files", "optimisers", "quantised", "transfer", "trends"),
+    ("bounds", "jsonobject"),
+    ("checkpoints", "setting"),
+    ("boundtable", "matrices", "runlog", "runrecord", "series"),
     ("combination", "resolution", "solvers", "storefile", "training"),
-    ("metrics", "store"),
-    ("plan", "question"),
-    ("worker",),
-    ("inventory",),
-    ("measure", "overview"),
-    ("table",),
+    ("certificates", "metrics", "store"),
+    ("plan", "question", "rows"),
+    ("trajectory", "worker"),
+    ("inventory", "pairs"),
+    ("measure", "overview", "sweeps"),
+    ("certification", "history"),
+    ("certify", "table"),
     ("views",),
+    ("spectra",),
     ("api",),
     ("cli",),
     ("__main__", "rankscope"),  # `rankscope` is rankscope/__init__.py, which hands names out
@@ -51,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 WRITER: dict[str, frozenset[str]] = {
     "hostcopy": frozenset({"dtypes", "errors", "records"}),
     "snapshotfiles": frozenset({"checkpoints", "errors", "files", "records"}),
+    "inputcounts": frozenset({"checkpoints", "errors", "matrices", "records", "runrecord"}),
     "snapshots": frozenset(
         {"errors", "files", "hostcopy", "records", "runlog", "runrecord", "snapshotfiles"}
     ),

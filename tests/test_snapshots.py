@@ -25,7 +25,14 @@ from rankscope.errors import InputRejected, OutputFailed, UsageError
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
 from rankscope.snapshotfiles import SUFFIXES, WRITERS, Format
-from rankscope.snapshots import Hyperparameters, LogRecord, MatrixRecord, RunRecord, SnapshotWriter
+from rankscope.snapshots import (
+    Hyperparameters,
+    LogRecord,
+    MatrixRecord,
+    RunRecord,
+    SnapshotWriter,
+    due,
+)
 
 RECORD = RunRecord(
     model="tiny",
@@ -402,3 +409,24 @@ finally:
     os.waitpid(child, 0)
 """
     run_python(code, str(tmp_path))
+
+
+class TestDue:
+    def test_every_step_of_a_burst_and_nothing_else(self, tmp_path: Path) -> None:
+        with SnapshotWriter(tmp_path) as writer:
+            for step in range(25):
+                if due(step, every=10, burst=4):
+                    writer.save(step, weights(step))
+        saved = sorted(int(path.stem[5:]) for path in (tmp_path / "snapshots").iterdir())
+        assert saved == [0, 7, 8, 9, 10, 17, 18, 19, 20]
+
+    def test_without_a_burst_multiples_only(self) -> None:
+        assert [step for step in range(21) if due(step, every=10)] == [0, 10, 20]
+
+    def test_a_burst_longer_than_the_distance_is_every_step(self) -> None:
+        assert all(due(step, every=3, burst=9) for step in range(10))
+
+    @pytest.mark.parametrize("wrong", [{"every": 0}, {"every": 3, "burst": 0}])
+    def test_less_than_one_is_refused(self, wrong: dict[str, int]) -> None:
+        with pytest.raises(UsageError, match="is 0, expected at least 1"):
+            due(1, **wrong)

@@ -166,13 +166,19 @@ class TestAnswer:
         found: Measurement | None,
     ) -> None:
         look_up = Known(**known)
-        assert answer("auto", columns, look_up) is found
+        answered = answer("auto", columns, look_up)
+        assert (answered and answered.measurement) is found
         assert look_up.asked == asked
+        if answered and answered.readings is not None:
+            assert isinstance(found, Spectrum)
+            assert answered.readings == tuple(column.read(found) for column in columns)
 
     @pytest.mark.parametrize("route", ["gram", "direct"])
     def test_a_given_route_is_taken(self, route: Route) -> None:
         look_up = Known(gram=self.dim, direct=self.direct)
-        assert answer(route, self.rank, look_up) is look_up.known[route]
+        answered = answer(route, self.rank, look_up)
+        assert answered is not None
+        assert answered.measurement is look_up.known[route]
         assert look_up.asked == [route]
 
     def test_on_weights(self, tmp_path: Path) -> None:

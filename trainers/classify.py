@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +23,10 @@ class Split:
 
 def train_epoch(
     model: nn.Module, split: Split, optimiser: Optimizer, batch_size: int, order: Generator
-) -> None:
+) -> Iterator[None]:
     """One pass over the training samples in a new order, in batches of exactly `batch_size`.
+
+    Comes back after each update, so that the caller can look at the weights.
 
     The rest that fills no batch is left out: the bound is about batches of one size, and a
     batch norm over two or three samples would upset the running statistics.
@@ -36,6 +39,7 @@ def train_epoch(
         loss = cross_entropy(model(split.train_samples[batch]), split.train_labels[batch])
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        yield
 
 
 def score(model: nn.Module, samples: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -54,8 +54,10 @@ class Args:
         mu: initial learning rate.
         weight_decay: PyTorch's; the theorem's lambda is half of it.
         momentum: 0 for plain SGD, which the theorem is about.
+        nesterov: whether the momentum is Nesterov's.
         epochs: passes over the training images.
         snapshots: how many to save beside the initialisation, evenly spread over the epochs.
+        burst: how many consecutive steps to save up to each of these, for `rankscope certify`.
         seed: of the initialisation and of the order of the images.
     """
 
@@ -66,19 +68,23 @@ class Args:
     mu: float = 0.08
     weight_decay: float = 0.15
     momentum: float = 0.0
+    nesterov: bool = False
     epochs: int = 160
     snapshots: int = 40
+    burst: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         # Batch norm needs two samples to take a variance.
-        least = {"depth": 1, "width": 1, "batch_size": 2, "epochs": 1, "snapshots": 1, "seed": 0}
-        for name, minimum in least.items():
+        counts = dict.fromkeys(("depth", "width", "epochs", "snapshots", "burst"), 1)
+        for name, minimum in {**counts, "batch_size": 2, "seed": 0}.items():
             if getattr(self, name) < minimum:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least {minimum}")
         for name in ("mu", "weight_decay", "momentum"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}, expected a number from 0")
+        if self.nesterov and not self.momentum:
+            raise UsageError("nesterov needs a momentum above 0")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--B", Args.batch_size, "batch size"),
         ("--epochs", Args.epochs, "passes over the training images"),
         ("--snapshots", Args.snapshots, "how many to save beside the initialisation"),
+        ("--burst", Args.burst, "consecutive steps to save up to each snapshot"),
         ("--seed", Args.seed, "of the initialisation and the order of the images"),
     ]
     parser.add_argument("--out", type=Path, required=True, help="the run directory to write")
@@ -100,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             flag, type=float, default=rate, metavar="X", help=f"{meaning} {default}"
         )
+    parser.add_argument("--nesterov", action="store_true", help="take Nesterov's momentum")
     decay = parser.add_mutually_exclusive_group()
     decay.add_argument(
         "--weight-decay",
@@ -123,8 +131,10 @@ def from_options(options: argparse.Namespace) -> Args:
         mu=options.mu,
         weight_decay=weight_decay if options.lambda_ is None else 2 * options.lambda_,
         momentum=options.momentum,
+        nesterov=options.nesterov,
         epochs=options.epochs,
         snapshots=options.snapshots,
+        burst=options.burst,
         seed=options.seed,
     )
 
@@ -162,6 +172,13 @@ def snapshot_epochs(args: Args) -> frozenset[int]:
     return frozenset(round(i * args.epochs / args.snapshots) for i in range(args.snapshots + 1))
 
 
+def burst_steps(args: Args, steps: int) -> frozenset[int]:
+    """The steps to save because a snapshot is due soon after; an epoch has `steps` of them."""
+    ends = {epoch * steps for epoch in snapshot_epochs(args)}
+    before = {step for end in ends for step in range(max(0, end - args.burst + 1), end)}
+    return frozenset(before - ends)
+
+
 def describe(args: Args, model: MlpBn, split: Split) -> RunRecord:
     """What run.json says."""
     steps = len(split.train_samples) // args.batch_size
@@ -175,7 +192,7 @@ def describe(args: Args, model: MlpBn, split: Split) -> RunRecord:
             for name, tensor in model.named_parameters()
             if tensor.ndim == 2
         ),
-        optimiser=Optimiser("sgd", momentum=args.momentum),
+        optimiser=Optimiser("sgd", momentum=args.momentum, nesterov=args.nesterov),
         hyperparameters=Hyperparameters(
             batch_size=args.batch_size,
             lr=args.mu,
@@ -217,30 +234,40 @@ def run(args: Args) -> None:
     with SnapshotWriter(args.out, describe(args, model, split)) as writer:
         train(args, model, split, writer)
     print(f"rankscope analyze {args.out}")
+    if args.burst > 1:
+        print(f"rankscope certify {args.out}")
 
 
 def train(args: Args, model: MlpBn, split: Split, writer: SnapshotWriter) -> None:
-    """The training loop: one log record per epoch, a snapshot where one is due."""
+    """The training loop: one log record per epoch, a snapshot or a burst where one is due."""
     import torch
 
     from trainers.classify import train_epoch
 
     optimiser = torch.optim.SGD(
-        model.parameters(), lr=args.mu, momentum=args.momentum, weight_decay=args.weight_decay
+        model.parameters(),
+        lr=args.mu,
+        momentum=args.momentum,
+        weight_decay=args.weight_decay,
+        nesterov=args.nesterov,
     )
     order = torch.Generator().manual_seed(args.seed)
-    due = snapshot_epochs(args)
     steps = len(split.train_samples) // args.batch_size
+    due, burst = snapshot_epochs(args), burst_steps(args, steps)
+    step = 0
     for epoch in range(args.epochs + 1):
         if epoch > 0:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(args, epoch - 1)
-            train_epoch(model, split, optimiser, args.batch_size, order)
+            for _ in train_epoch(model, split, optimiser, args.batch_size, order):
+                step += 1
+                if step in burst:
+                    writer.save(step, model)
         record = evaluate(args, model, split, epoch)
         if epoch in due:
-            writer.save(epoch * steps, model, record)
+            writer.save(step, model, record)
         else:
-            writer.log(epoch * steps, record)
+            writer.log(step, record)
         if epoch * PROGRESS_LINES // args.epochs > (epoch - 1) * PROGRESS_LINES // args.epochs:
             show(args, epoch, record)
 

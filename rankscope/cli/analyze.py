@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,17 +16,30 @@ from rankscope.cli.options import (
     AsJson,
     Everything,
     Exclude,
+    GivenBatch,
+    GivenInputs,
+    GivenLambda,
+    GivenMomentum,
+    GivenMu,
+    GivenNesterov,
+    GivenWeightDecay,
     Include,
     Metrics,
     Output,
     Paths,
+    one_decay,
 )
-from rankscope.cli.output import check_output
+from rankscope.cli.output import announce, check_directory, check_output
+from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import complain, present
+from rankscope.text import printable
 
 if TYPE_CHECKING:
-    from rankscope.api import Analysis
+    from rankscope.matrices import Selection
     from rankscope.measure import How
+    from rankscope.metrics.thresholded import Norm
+
+DEFAULT_EPS = 1e-3  # as in metrics/thresholded.py, which imports NumPy
 
 
 def analyze(
@@ -60,12 +73,28 @@ def analyze(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file again, even unchanged ones.")
     ] = False,
+    spectra: Annotated[
+        bool,
+        typer.Option("--spectra", help="Write the singular values themselves: -o FILE.csv or .h5."),
+    ] = False,
+    average: Annotated[
+        Literal["marked", "all"],
+        typer.Option("--average", help="Means over the matrices that a run marks, or over all."),
+    ] = "marked",
+    batch: GivenBatch = None,
+    mu: GivenMu = None,
+    lambda_: GivenLambda = None,
+    weight_decay: GivenWeightDecay = None,
+    momentum: GivenMomentum = None,
+    nesterov: GivenNesterov = None,
+    inputs: GivenInputs = None,
 ) -> None:
     """Measure how many directions each weight matrix really uses.
 
     PATH is a checkpoint (safetensors, PyTorch, HDF5, Keras, NumPy),
-    a sharded or Hugging Face model directory, or a directory of
-    training snapshots, which becomes a series ordered by step.
+    a sharded or Hugging Face model directory, a directory of
+    training snapshots, which becomes a series ordered by step,
+    or a directory of such runs, which becomes a sweep.
 
     Examples:
 
@@ -75,34 +104,40 @@ def analyze(
 
         rankscope analyze model/ --include '*mlp*' -m effective_rank -o ranks.csv
     """
-    from rankscope.api import analyze as run
     from rankscope.matrices import Selection
     from rankscope.measure import How
-    from rankscope.store import StoreWarning
-    from rankscope.text import printable
-    from rankscope.views.analysis import report
+    from rankscope.training import Given
 
     if store is not None and no_store:
         raise typer.BadParameter("--store and --no-store exclude each other")
+    if spectra and (output is None or as_json):
+        raise typer.BadParameter("--spectra writes to a file: -o FILE.csv or FILE.h5, no --json")
+    decay = one_decay(lambda_, weight_decay)
+    levels = tuple(eps or (DEFAULT_EPS,))
+    selection = Selection(tuple(include or ()), tuple(exclude or ()))
+    how = How(route, workers, store or not no_store, verify)
+    if spectra and output is not None:
+        _write_spectra(paths, output, norm=norm, eps=levels, selection=selection, how=how)
+        return
+    from rankscope.api import analyze as run
+    from rankscope.views.analysis import report
+
     if output is not None:
         check_output(output)
-    how = How(route, workers, store or not no_store, verify)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")  # libraries' own are no business of the user's
-        warnings.simplefilter("always", StoreWarning)
-        result = _with_progress(
-            how,
-            lambda shown: run(
+    with store_warnings():
+        result = with_progress(
+            "measuring",
+            lambda progress: run(
                 *paths,
                 metrics=metric or (),
-                eps=eps or (1e-3,),
+                eps=levels,
                 norm=norm,
-                selection=Selection(tuple(include or ()), tuple(exclude or ())),
-                how=shown,
+                selection=selection,
+                how=replace(how, progress=progress),
+                given=Given(batch, mu, decay, momentum, nesterov, inputs),
+                average=average,
             ),
         )
-    for warning in caught:
-        typer.echo(f"warning: {printable(str(warning.message))}", err=True)
     shown = report(result)
     present(shown, as_json=as_json, output=output, everything=everything)
     if result.incomplete:
@@ -110,22 +145,47 @@ def analyze(
         raise typer.Exit(INCOMPLETE)
 
 
-def _with_progress(how: How, run: Callable[[How], Analysis]) -> Analysis:
-    """Run with a progress bar on stderr, by floating-point work, where a person watches."""
-    if not sys.stderr.isatty():
-        return run(how)
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _write_spectra(
+    paths: Sequence[Path],
+    target: Path,
+    *,
+    norm: Norm,
+    eps: Sequence[float],
+    selection: Selection,
+    how: How,
+) -> None:
+    from rankscope.api import export_spectra
+    from rankscope.spectra import check_target
+    from rankscope.views.report import Remark
 
-    console = Console(stderr=True)
-    parts = (
-        "measuring",
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*parts, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        return run(
-            replace(how, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    check_target(target)
+    check_directory(target)
+    with store_warnings():
+        lacking = with_progress(
+            "measuring",
+            lambda progress: export_spectra(
+                target,
+                *paths,
+                norm=norm,
+                eps=eps,
+                selection=selection,
+                how=replace(how, progress=progress),
+            ),
         )
+    announce(target)
+    if lacking:
+        complain([Remark(printable(line), lacking=True) for line in lacking], told=False)
+        raise typer.Exit(INCOMPLETE)
+
+
+@contextmanager
+def store_warnings() -> Iterator[None]:
+    """Say on stderr what is wrong with the store; libraries' own warnings are not the user's."""
+    from rankscope.store import StoreWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", StoreWarning)
+        yield
+    for warning in caught:
+        typer.echo(f"warning: {printable(str(warning.message))}", err=True)

@@ -16,6 +16,8 @@ import typer
 
 from rankscope.blas import start_with_one_thread
 from rankscope.cli.analyze import analyze
+from rankscope.cli.bound import bound
+from rankscope.cli.certify import certify
 from rankscope.cli.inspect import inspect
 from rankscope.errors import RankScopeError
 from rankscope.text import printable
@@ -53,7 +55,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, inspect):
+for command in (analyze, bound, certify, inspect):
     app.command(no_args_is_help=True)(guarded(command))
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+# What a user may state of a run that does not record it, or records it wrongly.
+STATED = "How it was trained, where a run does not say"
+
 INCOMPLETE = 4  # the exit code when some matrices could not be measured
 
 Paths = Annotated[
@@ -40,7 +43,13 @@ DEFAULT_METRICS = (
     "nuclear_norm",
     "condition_number",
 )
-OTHER_METRICS = ("schatten_norm(p)", "schatten_ratio(p,q)", "distance_to_rank(r)")
+OTHER_METRICS = (
+    "schatten_norm(p)",
+    "schatten_ratio(p,q)",
+    "distance_to_rank(r)",
+    "spectral_entropy",
+    "head_mass",
+)
 
 Metrics = Annotated[
     list[str] | None,
@@ -59,3 +68,46 @@ Output = Annotated[
 Everything = Annotated[
     bool, typer.Option("--all", help="Every matrix and every step, however many.")
 ]
+
+GivenBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--B", min=1, help="Samples per update, over all devices.", rich_help_panel=STATED
+    ),
+]
+GivenMu = Annotated[
+    float | None, typer.Option("--mu", min=0, help="A constant step size.", rich_help_panel=STATED)
+]
+GivenLambda = Annotated[
+    float | None,
+    typer.Option(
+        "--lambda", min=0, help="The theorem's, half of PyTorch's.", rich_help_panel=STATED
+    ),
+]
+GivenWeightDecay = Annotated[
+    float | None,
+    typer.Option("--weight-decay", min=0, help="PyTorch's, 2 lambda.", rich_help_panel=STATED),
+]
+GivenMomentum = Annotated[
+    float | None,
+    typer.Option("--momentum", min=0, help="Of SGD, with dampening 0.", rich_help_panel=STATED),
+]
+GivenNesterov = Annotated[
+    bool | None,
+    typer.Option(
+        "--nesterov/--no-nesterov", help="Whether it is Nesterov's.", rich_help_panel=STATED
+    ),
+]
+GivenInputs = Annotated[
+    int | None,
+    typer.Option(
+        "--m", min=1, help="Inputs per sample of layers not recorded.", rich_help_panel=STATED
+    ),
+]
+
+
+def one_decay(lambda_: float | None, weight_decay: float | None) -> float | None:
+    """PyTorch's weight decay from either of two options."""
+    if lambda_ is not None and weight_decay is not None:
+        raise typer.BadParameter("--lambda and --weight-decay exclude each other")
+    return weight_decay if lambda_ is None else 2 * lambda_

@@ -21,6 +21,11 @@ def check_output(path: Path) -> None:
     from rankscope.views import view_for
 
     view_for(path)
+    check_directory(path)
+
+
+def check_directory(path: Path) -> None:
+    """`OutputFailed` where a file cannot be written: no such directory, or no permission."""
     if path.is_dir():
         raise OutputFailed(path, "is a directory, expected the name of a file")
     if not path.parent.is_dir():

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from rankscope.metrics.condition import condition_number
 from rankscope.metrics.energy import distance_to_rank, energy_rank
-from rankscope.metrics.entropy import effective_rank
+from rankscope.metrics.entropy import effective_rank, spectral_entropy
 from rankscope.metrics.moments import participation_ratio, stable_rank
 from rankscope.metrics.norms import frobenius_norm, nuclear_norm, schatten_norm, spectral_norm
 from rankscope.metrics.numerical import numerical_rank
 from rankscope.metrics.ratios import nuclear_ratio, schatten_ratio
-from rankscope.metrics.thresholded import approximation_rank, rank
+from rankscope.metrics.thresholded import approximation_rank, head_mass, rank
 from rankscope.records import Reading
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "effective_rank",
     "energy_rank",
     "frobenius_norm",
+    "head_mass",
     "nuclear_norm",
     "nuclear_ratio",
     "numerical_rank",
@@ -34,6 +35,7 @@ __all__ = [
     "rank",
     "schatten_norm",
     "schatten_ratio",
+    "spectral_entropy",
     "spectral_norm",
     "stable_rank",
 ]
@@ -84,4 +86,6 @@ METRICS: tuple[Metric, ...] = (
     Metric(schatten_norm, "schatten norm", parameters=("p",), required=1, default=False),
     Metric(schatten_ratio, "schatten ratio", parameters=("p", "q"), required=2, default=False),
     Metric(distance_to_rank, "distance to rank", parameters=("r",), required=1, default=False),
+    Metric(spectral_entropy, "spectral entropy", default=False),
+    Metric(head_mass, "head mass", thresholded=True, default=False),
 )

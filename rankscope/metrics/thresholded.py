@@ -1,4 +1,4 @@
-"""Ranks at a threshold eps: P1's count of large singular values, and the rank it bounds.
+"""At a threshold eps: P1's count of large singular values, their mass, the rank P1 bounds.
 
 P1 = "SGD and Weight Decay Secretly Minimize the Rank of Your Neural Network" (Galanti,
 Siegel, Gupte & Poggio). P1 writes ||.||_2 for the Frobenius norm (after its Eq. 1), and its
@@ -14,7 +14,13 @@ import numpy as np
 
 from rankscope.errors import UsageError
 from rankscope.records import Reading, Spectrum
-from rankscope.resolution import count_above, count_reading, uncertainty
+from rankscope.resolution import (
+    READING_RTOL,
+    count_above,
+    count_reading,
+    uncertainties,
+    uncertainty,
+)
 
 Norm = Literal["frobenius", "spectral", "none"]
 
@@ -76,6 +82,39 @@ def approximation_rank(
         note = f"tie: the distance lies within {margin * largest:.1g} of the threshold"
         return Reading(count, note, exact=False)
     return Reading(count)
+
+
+def head_mass(spectrum: Spectrum, eps: float = DEFAULT_EPS, norm: Norm = "frobenius") -> Reading:
+    """The share of the nuclear norm in the singular values that `rank` counts, from 0 to 1.
+
+    What P1's Figs. 16-17 show of the "large" singular values, as one number.
+
+    >>> import rankscope
+    >>> rankscope.metrics.head_mass(rankscope.spectrum([[3.0, 0.0], [0.0, 1.0]]), eps=0.5).value
+    0.75
+
+    Raises:
+        UsageError: eps is negative or the norm unknown.
+    """
+    threshold = eps * norm_of(spectrum, eps, norm)
+    largest = float(spectrum.sigma[0])
+    if largest == 0:
+        return Reading(None, "undefined for a zero matrix")
+    rank_reading = count_reading(spectrum, threshold)
+    count = int(float(rank_reading))
+    known = len(spectrum.sigma) - spectrum.zeros
+    relative = spectrum.sigma[:known] / largest
+    errors = uncertainties(spectrum)[:known]
+    head, tail = float(relative[:count].sum()), float(relative[count:].sum())
+    # d(h / (h + t)) / (h / (h + t)) = (t / h dh - dt) / (h + t): with no tail, nothing.
+    change = tail * float(errors[:count].sum()) + head * float(errors[count:].sum())
+    # To that comes what may lie on the other side of the threshold than it seems.
+    margin = uncertainty(spectrum, threshold)
+    sides = slice(*(count_above(spectrum.sigma[:known], threshold + d) for d in (margin, -margin)))
+    moving = float(relative[sides].sum())
+    exact = change + moving * (head + tail) <= READING_RTOL * head * (head + tail)
+    note = "" if exact else rank_reading.note
+    return Reading(head / (head + tail), note, exact)
 
 
 def norm_of(spectrum: Spectrum, eps: float, norm: Norm) -> float:

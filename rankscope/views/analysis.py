@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rankscope.table import Row, Table
+from rankscope.rows import Row
+from rankscope.table import Table
 from rankscope.views.layout import grids
 from rankscope.views.remarks import remarks
 from rankscope.views.report import Report
+from rankscope.views.verdicts import verdicts
 
 
 def report(table: Table) -> Report:
@@ -16,7 +18,10 @@ def report(table: Table) -> Report:
     return Report(
         title=", ".join(dict.fromkeys(row["source"] for row in table.summary)),
         grids=lambda everything: grids(table, everything=everything),
-        remarks=lambda everything: remarks(table, everything=everything),
+        remarks=lambda everything: [
+            *remarks(table, everything=everything),
+            *verdicts(table),
+        ],
         document=table.to_document,
         rows=lambda: _rows(table),
     )

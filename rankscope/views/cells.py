@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 
 from rankscope.metrics import METRICS
-from rankscope.table import INFINITE, Row
+from rankscope.records import INFINITE
+from rankscope.rows import Row
+from rankscope.trajectory import CLOSED, EXACT, MEASURED, RATIO, VACUOUS
 from rankscope.views.numbers import number
 
 SHORT_TYPES = {
@@ -27,6 +29,15 @@ LOG_HEADINGS = {
     "test_loss": "test loss",
     "train_accuracy": "train acc.",
     "test_accuracy": "test acc.",
+}
+
+# Columns that need several snapshots, as headings.
+THEORY_HEADINGS = {
+    RATIO: "norm ratio",
+    EXACT: "bound exact",
+    MEASURED: "bound measured",
+    CLOSED: "bound closed",
+    VACUOUS: "vacuous",
 }
 
 # A number in a column's key that a heading may round: one with a fraction or an exponent.
@@ -60,7 +71,7 @@ def heading(key: str) -> str:
     if key in LOG_HEADINGS:
         return LOG_HEADINGS[key]
     name, rest = split_key(key)
-    heads = {metric.name: metric.heading for metric in METRICS}
+    heads = {metric.name: metric.heading for metric in METRICS} | THEORY_HEADINGS
     return " ".join(part for part in (heads.get(name, name), rest) if part)
 
 

@@ -19,12 +19,13 @@ def render(report: Report) -> str:
     head, rows = report.rows()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    writer.writerows([safe(cell) for cell in row] for row in rows)
     return out.getvalue()
 
 
-def _safe(cell: Any) -> Any:
+def safe(cell: Any) -> Any:
+    """A cell that a spreadsheet shows as it is: text cannot act, nor be taken for a formula."""
     if not isinstance(cell, str):
         return cell
-    safe = printable(cell)
-    return f"'{safe}" if safe.startswith(FORMULA) else safe
+    shown = printable(cell)
+    return f"'{shown}" if shown.startswith(FORMULA) else shown

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rankscope.overview import Overview
-from rankscope.table import Row
+from rankscope.rows import Row
 from rankscope.text import printable
 from rankscope.views.cells import SHORT_TYPES, step
 from rankscope.views.grid import Grid

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rankscope.metrics import METRICS
-from rankscope.table import Row, Table, averages, by_pattern
+from rankscope.rows import Row, averages
+from rankscope.table import Table, by_pattern
 from rankscope.text import printable
 from rankscope.views.cells import (
     LACKING,
@@ -19,8 +20,10 @@ from rankscope.views.cells import (
     split_key,
     step,
 )
+from rankscope.views.columns import in_reading_order
 from rankscope.views.grid import Grid
 from rankscope.views.numbers import counted, number
+from rankscope.views.sweep import sweep_grids
 
 # More rows than this are summed up: a terminal shows some 50 lines.
 MANY_MATRICES = 48
@@ -29,8 +32,13 @@ MANY_LEAST = 5  # matrices named for using least of their rank
 
 
 def grids(table: Table, *, everything: bool) -> list[Grid]:
-    """The tables to show: per step when there are several, then the matrices of the last one."""
-    shown: list[Grid] = []
+    """The tables to show: per step when there are several, then the matrices of the last one.
+
+    Of several runs a row each, and what they say together; everything of each on request.
+    """
+    shown: list[Grid] = sweep_grids(table) if len(table.runs) > 1 else []
+    if shown and not everything:
+        return shown
     for source, summary in by_source(table.summary).items():
         rows = [row for row in table.matrices if row["source"] == source]
         if len(summary) > 1 and rows:
@@ -61,16 +69,21 @@ def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: boo
     chosen = summary if everything else spaced(summary, MANY_STEPS)
     logged = [key for key in LOG_HEADINGS if any(row.get(key) is not None for row in summary)]
     front = ["epoch"] if "epoch" in logged else []
-    counts = {row["matrices"] for row in chosen}
+    counts = {_counts(row) for row in chosen}
     if len(counts) > 1:
         front.append("matrices")
     if any(_lacking(row) for row in summary):
         front.append(LACKING)  # an average over part of the matrices says so
     back = [key for key in logged if key != "epoch"]
     accuracy = [key for key in back if key.endswith("accuracy")] or back
-    keys = [*front, *accuracy[-1:], *table.columns, *(k for k in back if k not in accuracy[-1:])]
+    keys = [
+        *front,
+        *accuracy[-1:],
+        *in_reading_order(table.columns),
+        *(k for k in back if k not in accuracy[-1:]),
+    ]
     left_out = len(summary) - len(chosen)
-    over = counted(counts.pop()) if len(counts) == 1 else "the matrices of each step"
+    over = _over(*counts.pop()) if len(counts) == 1 else "the matrices of each step"
     title = f"{printable(source)}: average over {over}"
     if left_out:
         title += f" ({len(chosen)} of {len(summary)} snapshots; --all shows every one)"
@@ -84,6 +97,16 @@ def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: boo
         labels=0,
         optional=len(keys) - len(front) - 1,
     )
+
+
+def _counts(row: Row) -> tuple[int, int]:
+    """Over how many matrices a snapshot's means are, and how many it has."""
+    matrices = int(row["matrices"])
+    return int(row.get("averaged", matrices)), matrices  # version 0.1 averaged over all
+
+
+def _over(averaged: int, matrices: int) -> str:
+    return counted(matrices) if averaged == matrices else f"{averaged} of {counted(matrices)}"
 
 
 def _lacking(row: Row) -> int:
@@ -108,7 +131,7 @@ def _matrices(table: Table, source: str, rows: Sequence[Row], *, everything: boo
             (printable(pattern), _size(group), *_measures(table, _mean(table, group)))
             for pattern, group in by_pattern(rows).items()
         ]
-    heads = (*head, "shape", "type", *headings(table.columns))
+    heads = (*head, "shape", "type", *headings(in_reading_order(table.columns)))
     return Grid(title, heads, tuple(cells), labels, optional=len(table.columns))
 
 
@@ -171,7 +194,7 @@ def _measures(table: Table, row: Row) -> tuple[str, ...]:
     if row["status"] != "ok":
         blank = ("",) * (len(table.columns) - 1)
         return (shape, str(dtype), row["status"].replace("_", " "), *blank)
-    return (shape, str(dtype), *(cell(row, key) for key in table.columns))
+    return (shape, str(dtype), *(cell(row, key) for key in in_reading_order(table.columns)))
 
 
 def spaced(rows: Sequence[Row], count: int) -> list[Row]:

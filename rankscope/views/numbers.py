@@ -10,6 +10,8 @@ def number(value: Any) -> str:
     """A number in at most seven characters, or a dash; equal magnitudes have equal decimals."""
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return str(value)
     size = abs(value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rankscope.table import COMPLETE, Row, Table
+from rankscope.rows import Row
+from rankscope.table import COMPLETE, Table
 from rankscope.text import printable
 from rankscope.views.report import Remark
 

@@ -89,9 +89,12 @@ def test_table(run: Run, model: Path) -> None:
     assert "not measured: 1 vector; position_ids (int64" in ended.out
 
 
+LATER = ("runs", "trends", "crossings")  # of several snapshots or runs
+
+
 def test_json_rows_are_flat_and_complete(run: Run, model: Path) -> None:
     document = json.loads(run("analyze", model, "--json").out)
-    assert set(document) == {"schema", "provenance", "matrices", "skipped", "summary"}
+    assert set(document) == {"schema", "provenance", "matrices", "skipped", "summary", *LATER}
     frame = pd.DataFrame(document["matrices"])
     assert {"name", "step", "shape", "dtype", "kind", "status", *DEFAULT_METRICS} <= set(frame)
     by_name = {row["name"]: row for row in document["matrices"]}

@@ -52,7 +52,7 @@ def numerical_rank(w: Array) -> int:
     return sum(1 for s in sigmas(w) if s > unit[w.dtype.name] * (rows + columns))
 
 
-def effective_rank(w: Array) -> float | None:
+def spectral_entropy(w: Array) -> float | None:
     s = sigmas(w)
     total = math.fsum(s)
     if total == 0:
@@ -62,7 +62,19 @@ def effective_rank(w: Array) -> float | None:
         p = value / total
         if p > 0:
             entropy -= p * math.log(p)
-    return math.exp(entropy)
+    return entropy
+
+
+def effective_rank(w: Array) -> float | None:
+    entropy = spectral_entropy(w)
+    return None if entropy is None else math.exp(entropy)
+
+
+def head_mass(w: Array, eps: float, norm: str) -> float | None:
+    s = sigmas(w)
+    if s[0] == 0:
+        return None
+    return math.fsum(x for x in s if x / norm_of(w, norm) > eps) / math.fsum(s)
 
 
 def stable_rank(w: Array) -> float | None:
@@ -123,4 +135,6 @@ DEFINITIONS: dict[str, Callable[[Array], float | None]] = {
     "schatten_norm(3)": lambda w: schatten(w, 3),
     "schatten_ratio(1/3, 2/3)": lambda w: schatten(w, 1 / 3) / schatten(w, 2 / 3),
     "distance_to_rank(2)": lambda w: distance_to_rank(w, 2),
+    "spectral_entropy": spectral_entropy,
+    "head_mass": lambda w: head_mass(w, 1e-3, "frobenius"),
 }

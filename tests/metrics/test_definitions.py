@@ -66,15 +66,17 @@ def test_agrees_with_its_definition(case: str, name: str, route: Route) -> None:
 @pytest.mark.parametrize("norm", ["frobenius", "spectral", "none"])
 @pytest.mark.parametrize("eps", [0.3, 0.03, 1e-3, 0.0])
 @pytest.mark.parametrize("case", DECAYING)
-def test_thresholded_ranks_over_eps_and_norms(case: str, eps: float, norm: str) -> None:
+def test_thresholded_metrics_over_eps_and_norms(case: str, eps: float, norm: str) -> None:
     array = DECAYING[case]
     spectrum = spectrum_of(array, "direct")
-    rank, approximation = Question(
-        ("rank", "approximation_rank"),
+    rank, approximation, mass = Question(
+        ("rank", "approximation_rank", "head_mass"),
         (eps,),
         norm,  # type: ignore[arg-type]
     ).columns()
     assert rank.read(spectrum).value == naive.rank(array, eps, norm)
+    expected = naive.head_mass(array, eps, norm)
+    assert mass.read(spectrum).value == pytest.approx(expected, rel=1e-12)
     if eps > 0:  # at eps = 0 the truncation's own rounding is above the threshold
         assert approximation.read(spectrum).value == naive.approximation_rank(array, eps, norm)
 
@@ -93,6 +95,8 @@ def test_zero_matrix_has_rank_zero_and_no_ratios() -> None:
                 "nuclear_ratio",
                 "condition_number",
                 "schatten_ratio",
+                "spectral_entropy",
+                "head_mass",
             }
             assert reading.value == (None if metric.name in undefined else 0)
             assert reading.exact

@@ -112,6 +112,9 @@ def test_inequalities(array: Array, eps: float, route: str) -> None:
     count = value(metrics.numerical_rank(s))
     assert value(metrics.effective_rank(s)) * slack >= 1
     assert value(metrics.effective_rank(s)) <= k * slack
+    entropy = value(metrics.spectral_entropy(s))
+    assert 0 <= entropy <= math.log(k) * slack + 1e-12
+    assert math.exp(entropy) == value(metrics.effective_rank(s))
     assert value(metrics.stable_rank(s)) * slack >= 1
     assert value(metrics.stable_rank(s)) <= value(metrics.participation_ratio(s)) * slack
     assert value(metrics.participation_ratio(s)) <= value(metrics.effective_rank(s)) ** 2 * slack
@@ -121,6 +124,10 @@ def test_inequalities(array: Array, eps: float, route: str) -> None:
     assert value(metrics.nuclear_ratio(s)) ** 2 <= count * slack
     assert value(metrics.condition_number(s)) * slack >= 1
     assert value(metrics.rank(s, eps)) <= value(metrics.approximation_rank(s, eps)) <= k
+    # No counted value is smaller than one that is not.
+    mass = value(metrics.head_mass(s, eps))
+    assert value(metrics.rank(s, eps)) / k <= mass * slack
+    assert mass <= 1
     # The Frobenius norm is the larger one, so that its threshold is the higher.
     assert value(metrics.rank(s, eps)) <= value(metrics.rank(s, eps, "spectral"))
     assert value(metrics.rank(s, eps, "spectral")) == value(
@@ -135,3 +142,5 @@ def test_rank_falls_as_eps_grows(array: Array, levels: list[float]) -> None:
     for metric in (metrics.rank, metrics.approximation_rank):
         counts = [metric(spectrum, eps).value for eps in sorted(levels)]
         assert counts == sorted(counts, key=lambda count: -float(count or 0))
+    masses = [metrics.head_mass(spectrum, eps).value or 0.0 for eps in sorted(levels)]
+    assert masses == sorted(masses, reverse=True)

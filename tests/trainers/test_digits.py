@@ -15,7 +15,7 @@ from rankscope.errors import UsageError
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
 from trainers.__main__ import main
-from trainers.digits import Args, learning_rate, load_split, snapshot_epochs
+from trainers.digits import Args, burst_steps, learning_rate, load_split, snapshot_epochs
 from trainers.networks import MlpBn
 
 TINY = ["--depth", "2", "--width", "12", "--B", "64", "--epochs", "5", "--snapshots", "5"]
@@ -118,6 +118,53 @@ def test_snapshots_are_spread_from_the_first_to_the_last_epoch() -> None:
     assert snapshot_epochs(Args(Path("run"), epochs=3, snapshots=40)) == {0, 1, 2, 3}
 
 
+def test_a_burst_leads_up_to_each_snapshot() -> None:
+    args = Args(Path("run"), epochs=6, snapshots=2, burst=3)
+    assert sorted(snapshot_epochs(args)) == [0, 3, 6]
+    assert sorted(burst_steps(args, 10)) == [28, 29, 58, 59]
+    # One that is longer than the run up to its snapshot begins with it; no step comes twice.
+    whole = Args(Path("run"), epochs=2, snapshots=2, burst=15)
+    assert sorted(burst_steps(whole, 10)) == [*range(1, 10), *range(11, 20)]
+    assert burst_steps(Args(Path("run")), 10) == frozenset()
+
+
+def test_a_burst_changes_no_other_snapshot(run_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "burst"
+    done = driver(
+        "digits", "--out", str(out), *TINY, "--mu", "0.5", "--lambda", "0.01", "--burst=4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"rankscope analyze {out}\nrankscope certify {out}\n"
+    found = {path.name: path for path in snapshots(out)}
+    steps = [0, *(end - back for end in range(STEPS, 6 * STEPS, STEPS) for back in (3, 2, 1, 0))]
+    assert list(found) == [f"step-{step:08d}.safetensors" for step in steps]
+    for path in snapshots(run_dir):
+        assert found[path.name].read_bytes() == path.read_bytes()
+    assert (out / "log.jsonl").read_bytes() == (run_dir / "log.jsonl").read_bytes()
+
+
+def test_fifty_consecutive_steps_of_one_epoch(tmp_path: Path) -> None:
+    small = ["--depth", "1", "--width", "8", "--epochs", "1", "--snapshots", "1"]
+    assert main(["digits", "--out", str(tmp_path), *small, "--burst", "50"]) == 0
+    saved = [int(path.stem.removeprefix("step-")) for path in snapshots(tmp_path)]
+    assert saved == [0, *range(35, 85)]
+
+
+def test_nesterov_is_trained_and_recorded(tmp_path: Path) -> None:
+    small = ["--depth", "1", "--width", "8", "--B", "64", "--epochs", "1", "--snapshots", "1"]
+    weights = {}
+    for flags in ((), ("--nesterov",)):
+        out = tmp_path / f"run{len(flags)}"
+        assert main(["digits", "--out", str(out), *small, "--momentum", "0.9", *flags]) == 0
+        record = read_run_record(out)
+        assert record is not None
+        assert record.optimiser is not None
+        assert record.optimiser.nesterov == bool(flags)
+        weights[flags] = snapshots(out)[-1].read_bytes()
+    assert len(set(weights.values())) == 2
+    assert main(["digits", "--out", str(tmp_path / "none"), "--nesterov"]) == 2
+
+
 def test_an_existing_run_is_refused_in_one_line(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,7 +176,13 @@ def test_an_existing_run_is_refused_in_one_line(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--lambda", "0.1", "--weight-decay", "0.2"], ["--out"], ["--B", "1"], ["--mu", "nan"]],
+    [
+        ["--lambda", "0.1", "--weight-decay", "0.2"],
+        ["--out"],
+        ["--B", "1"],
+        ["--mu", "nan"],
+        ["--burst", "0"],
+    ],
 )
 def test_a_wrong_command_ends_with_2(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,90 @@
+"""`rankscope certify`: the theorem's proof checked on the weights of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankscope.cli.options import (
+    INCOMPLETE,
+    AsJson,
+    Everything,
+    Exclude,
+    GivenBatch,
+    GivenInputs,
+    GivenLambda,
+    GivenMomentum,
+    GivenMu,
+    GivenNesterov,
+    GivenWeightDecay,
+    Include,
+    Output,
+    one_decay,
+)
+from rankscope.cli.output import check_output
+from rankscope.cli.progress import with_progress
+from rankscope.cli.screen import complain, present
+
+DOES_NOT_HOLD = 1
+
+
+def certify(
+    run_dir: Annotated[
+        Path, typer.Argument(help="A run directory, or a series of numbered checkpoints.")
+    ],
+    include: Include = None,
+    exclude: Exclude = None,
+    everything: Everything = False,
+    as_json: AsJson = False,
+    output: Output = None,
+    batch: GivenBatch = None,
+    mu: GivenMu = None,
+    lambda_: GivenLambda = None,
+    weight_decay: GivenWeightDecay = None,
+    momentum: GivenMomentum = None,
+    nesterov: GivenNesterov = None,
+    inputs: GivenInputs = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="At a time. Default: one per core.")
+    ] = None,
+) -> None:
+    """Check the theorem's proof on the weights of every two steps that are close enough.
+
+    n updates of SGD leave W_T = a W_{T-n} + U with rank U <= m_l B n.
+    What the run does not record, or records wrongly, options state.
+    Ends with 1 where it does not hold.
+
+    Examples:
+
+        rankscope certify runs/digits
+
+        rankscope certify runs/digits --weight-decay 0.3
+
+        rankscope certify steps/ --B 8 --mu 0.1 --lambda 5e-4 --m 1
+    """
+    from rankscope.certify import certify as run
+    from rankscope.matrices import Selection
+    from rankscope.training import Given
+    from rankscope.views import certificate
+
+    decay = one_decay(lambda_, weight_decay)
+    if output is not None:
+        check_output(output)
+    given = Given(batch, mu, decay, momentum, nesterov, inputs)
+    selection = Selection(tuple(include or ()), tuple(exclude or ()))
+    found = with_progress(
+        "checking",
+        lambda progress: run(run_dir, given, selection, workers=workers, progress=progress),
+    )
+    shown = certificate.report(found)
+    present(shown, as_json=as_json, output=output, everything=everything)
+    if output is not None:
+        typer.echo(certificate.verdict(found), err=True)
+    if found.incomplete:
+        complain(shown.remarks(everything), told=output is None and not as_json)
+    if found.holds is False:
+        raise typer.Exit(DOES_NOT_HOLD)
+    if found.incomplete:
+        raise typer.Exit(INCOMPLETE)

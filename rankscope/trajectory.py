@@ -1,0 +1,271 @@
+"""A matrix through a run: norm ratios, bounds and the theorem's assumption.
+
+The columns that need more than one spectrum. `norm_ratio` is what Theorem 3.3 of P1 assumes to
+tend to 1; the bounds are those of `rankscope.bounds` with the run's own hyperparameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rankscope.bounds import Dynamics, Memory, closed_form
+from rankscope.metrics.thresholded import Norm
+from rankscope.question import eps_key
+from rankscope.records import INFINITE, Reading
+from rankscope.training import Training
+
+RATIO = "norm_ratio"
+CLOSED, EXACT, MEASURED, VACUOUS = "bound_closed", "bound_exact", "bound_measured", "vacuous"
+
+# How far from 1 a ratio of norms may be and count as converged. P1's Figs. 14 and 15 show curves
+# that settle within a line's width of 1; from there to 0.01, the theorem's factor 2 is safe for
+# 69 snapshots (1.01^69 < 2).
+TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One matrix through a series.
+
+    Attributes:
+        name: of the matrix.
+        tensor: of its tensor, which m_l is recorded for.
+        smaller: min(rows, columns).
+        steps: of the snapshots where it has a spectrum, ascending; None of a single file.
+        norms: at each of them, in the norm asked for.
+    """
+
+    name: str
+    tensor: str
+    smaller: int
+    steps: Sequence[int | None]
+    norms: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunBounds:
+    """The bounds in one run, with what its matrices share computed once.
+
+    Attributes:
+        dynamics: its updates.
+        needed: n* by (step, eps).
+        memories: what is left of a snapshot at a later one, by (later, earlier).
+    """
+
+    dynamics: Dynamics
+    needed: dict[tuple[int | None, float], int | None] = field(default_factory=dict)
+    memories: dict[tuple[int, int], Memory | None] = field(default_factory=dict)
+
+    def closed(self, inputs: int, step: int | None, eps: float) -> Reading:
+        """Theorem 3.3 with the hyperparameters of the last update."""
+        if self.dynamics.momentum:
+            return Reading(None, "Theorem 3.3 is about SGD without momentum")
+        last = self.dynamics.phases[-1]
+        phase = last if step is None else self.dynamics.phase(max(step - 1, 0))
+        value = closed_form(inputs, phase.batch, phase.mu, phase.weight_decay, eps)
+        return Reading(
+            value, "" if math.isfinite(value) else f"{INFINITE}: mu or weight decay is 0"
+        )
+
+    def exact(self, inputs: int, step: int | None, eps: float) -> Reading:
+        """The exact count, with the schedule up to this step."""
+        key = (step, eps)
+        if key not in self.needed:
+            self.needed[key] = None if step == 0 else self.dynamics.steps_needed(step, eps)
+        steps = self.needed[key]
+        if steps is None:
+            return Reading(None, "too few steps so far, or no weight decay")
+        return Reading(inputs * self.dynamics.samples(step, steps))
+
+    def measured(self, inputs: int, passage: Passage, eps: float) -> list[Reading]:
+        """Lemma 3.2 at each snapshot: the norms of the run, the latest snapshot that will do."""
+        found = (
+            self._momentum(passage, eps) if self.dynamics.momentum else self._plain(passage, eps)
+        )
+        readings = []
+        for now, then in zip(passage.steps, found, strict=True):
+            if now is None or then is None:
+                readings.append(
+                    Reading(None, "no snapshot is so far back that this little is left")
+                )
+            else:
+                readings.append(Reading(inputs * self.dynamics.samples(now, now - then)))
+        return readings
+
+    def _plain(self, passage: Passage, eps: float) -> list[int | None]:
+        """The latest step of which at most eps is left, for each snapshot."""
+        steps = [step for step in passage.steps if step is not None]
+        if len(steps) < len(passage.steps):
+            return [None] * len(passage.steps)
+        decay = np.array([self.dynamics.decay(step) for step in steps])
+        with np.errstate(divide="ignore"):  # a zero matrix has norm 0, and nothing is left of it
+            size = np.log(np.asarray(passage.norms)) + decay
+        enough = size + math.log(eps)
+        found: list[int | None] = []
+        for index in range(len(steps)):
+            fit = np.flatnonzero(size[:index] <= enough[index])
+            found.append(steps[fit[-1]] if fit.size else None)
+        return found
+
+    def _momentum(self, passage: Passage, eps: float) -> list[int | None]:
+        """The same with momentum, whose state shows in two consecutive snapshots."""
+        found: list[int | None] = []
+        for index, now in enumerate(passage.steps):
+            most = eps * passage.norms[index]
+            fit = (
+                passage.steps[earlier]
+                for earlier in reversed(range(index))
+                if now is not None and self._left(passage, earlier, now) <= most
+            )
+            found.append(next(fit, None))
+        return found
+
+    def _left(self, passage: Passage, earlier: int, now: int) -> float:
+        """A bound on the norm of what is left of a snapshot; infinite where it cannot be told."""
+        then = passage.steps[earlier]
+        before = passage.steps[earlier - 1] if earlier else None
+        if then is None or (then > 0 and before != then - 1):
+            return math.inf
+        if (now, then) not in self.memories:
+            self.memories[now, then] = self.dynamics.memory(now, now - then)
+        memory = self.memories[now, then]
+        if memory is None:
+            return math.inf
+        left = abs(memory.current) * passage.norms[earlier]
+        return left + (abs(memory.previous) * passage.norms[earlier - 1] if memory.previous else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Theory:
+    """What the theory says of one series.
+
+    Attributes:
+        training: how it was trained; None when nothing is known.
+        eps: thresholds of the ranks.
+        norm: what they are relative to.
+    """
+
+    training: Training | None
+    eps: tuple[float, ...]
+    norm: Norm
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns there are."""
+        bounds = [] if self.training is None else [key for eps in self.eps for key in self._at(eps)]
+        return (RATIO, *bounds)
+
+    @property
+    def bounded(self) -> tuple[float, ...]:
+        """The thresholds for which there may be a bound."""
+        return () if self.training is None or self.training.dynamics is None else self.eps
+
+    def averaged(self, tensor: str) -> bool | None:
+        """Whether the run counts a tensor in its average; None when it does not say of any."""
+        marks = self.training.averaged if self.training else {}
+        return marks.get(tensor, False) if marks else None
+
+    def _at(self, eps: float) -> tuple[str, ...]:
+        names = (CLOSED, EXACT, MEASURED, VACUOUS)
+        return tuple(eps_key(name, eps, self.eps) for name in names)
+
+    def readings(self, passages: Iterable[Passage]) -> Iterator[list[dict[str, Reading]]]:
+        """For each matrix the readings at each of its snapshots."""
+        dynamics = self.training.dynamics if self.training else None
+        bounds = None if dynamics is None else RunBounds(dynamics)
+        for passage in passages:
+            found = [{RATIO: norm_ratio(passage, index)} for index in range(len(passage.steps))]
+            for eps in self.eps if self.training else ():
+                reason = self._refusal(passage, eps)
+                if bounds is None or reason:
+                    nothing = dict.fromkeys(self._at(eps), Reading(None, reason))
+                    found = [one | nothing for one in found]
+                else:
+                    found = [
+                        one | dict(zip(self._at(eps), readings, strict=True))
+                        for one, readings in zip(
+                            found, self._bounds(bounds, passage, eps), strict=True
+                        )
+                    ]
+            yield found
+
+    def _refusal(self, passage: Passage, eps: float) -> str:
+        """Why there is no bound for a matrix; empty when there is."""
+        if self.training is None or self.training.dynamics is None:
+            return self.training.reason if self.training else ""
+        if self.norm == "none":
+            return "the theorem is about W / ||W||; choose another --norm"
+        if eps >= 2:
+            return "the theorem needs eps below 2"
+        known = self.training.inputs_of(passage.tensor) is not None
+        return "" if known else "m_l is not recorded; give --m"
+
+    def _bounds(
+        self, bounds: RunBounds, passage: Passage, eps: float
+    ) -> Iterator[tuple[Reading, Reading, Reading, Reading]]:
+        inputs = (self.training.inputs_of(passage.tensor) if self.training else None) or 1
+        measured = bounds.measured(inputs, passage, eps)
+        for step, by_norms in zip(passage.steps, measured, strict=True):
+            exact = bounds.exact(inputs, step, eps)
+            # A bound that is no smaller than the number of singular values says nothing.
+            vacuous = exact.value is None or exact.value >= passage.smaller
+            yield bounds.closed(inputs, step, eps), exact, by_norms, Reading(vacuous)
+
+
+def norm_ratio(passage: Passage, index: int) -> Reading:
+    """||W_{T-1}|| / ||W_T|| over consecutive snapshots."""
+    if passage.steps[index] is None:
+        return Reading(None, "needs a series of snapshots")
+    if index == 0:
+        return Reading(None, "the first snapshot")
+    if passage.norms[index] == 0:
+        return Reading(None, "the matrix is zero")
+    return Reading(passage.norms[index - 1] / passage.norms[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """Whether the assumption of Theorem 3.3 held in a run, as far as its snapshots tell.
+
+    Attributes:
+        tolerance: how far from 1 a ratio may be.
+        since: for each matrix, the step from which on every ratio is that close to 1, or None.
+    """
+
+    tolerance: float
+    since: Mapping[str, int | None]
+
+    @property
+    def converged(self) -> bool:
+        """Whether every matrix did."""
+        return all(step is not None for step in self.since.values())
+
+    @property
+    def since_step(self) -> int | None:
+        """The step from which on all of them had converged."""
+        steps = [step for step in self.since.values() if step is not None]
+        return max(steps) if steps and self.converged else None
+
+    @property
+    def not_converged(self) -> tuple[str, ...]:
+        """The matrices that did not."""
+        return tuple(name for name, step in self.since.items() if step is None)
+
+
+def convergence(
+    ratios: Mapping[str, Sequence[tuple[int, float]]], tolerance: float = TOLERANCE
+) -> Convergence | None:
+    """The verdict from each matrix's (step, ratio) pairs, ascending; None without any ratio."""
+    since: dict[str, int | None] = {}
+    for name, pairs in ratios.items():
+        start: int | None = None
+        for step, ratio in pairs:
+            close = abs(ratio - 1) <= tolerance
+            start = (step if start is None else start) if close else None
+        if pairs:
+            since[name] = start
+    return Convergence(tolerance, since) if since else None

@@ -1,0 +1,24 @@
+"""In which order a person reads the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rankscope.trajectory import CLOSED, EXACT, MEASURED, RATIO, VACUOUS
+from rankscope.views.cells import split_key
+
+# The rank and what bounds it stand side by side; the theorem's assumption next.
+FIRST = ("rank", EXACT, RATIO)
+LAST = (MEASURED, CLOSED, VACUOUS)
+
+
+def in_reading_order(columns: Sequence[str]) -> list[str]:
+    """The columns as they are shown: a narrow screen leaves out the last ones."""
+
+    def place(key: str) -> int:
+        name = split_key(key)[0]
+        if name in FIRST:
+            return FIRST.index(name) - len(FIRST)
+        return LAST.index(name) + 1 if name in LAST else 0
+
+    return sorted(columns, key=place)

@@ -1,0 +1,144 @@
+"""Several runs beside each other: a row a run, their means, and where their spectra cross."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+from rankscope.rows import Row
+from rankscope.table import Table
+from rankscope.text import natural, printable
+from rankscope.views.cells import LOG_HEADINGS, headings
+from rankscope.views.columns import in_reading_order
+from rankscope.views.grid import Grid
+from rankscope.views.numbers import number
+
+# How a run was trained, as headings; a column where it varies, in the title where it does not.
+SETTINGS = {
+    "model": "model",
+    "data": "data",
+    "optimiser": "optimiser",
+    "B": "B",
+    "mu": "mu",
+    "lambda": "lambda",
+    "weight_decay": "weight decay",
+    "momentum": "momentum",
+    "nesterov": "Nesterov",
+    "seed": "seed",
+}
+QUIET = (None, 0.0, False)  # not worth a word in a title
+
+ACCURACY = ("test_accuracy", "train_accuracy")
+
+
+def sweep_grids(table: Table) -> list[Grid]:
+    """The runs, sorted by what varies; the means over runs that differ in nothing but the seed."""
+    runs = sorted(table.runs, key=_order)
+    varied = [key for key in SETTINGS if len({run[key] for run in runs}) > 1]
+    same = [
+        f"{SETTINGS[key]} {_setting(runs[0][key])}"
+        for key in SETTINGS
+        if key not in varied and runs[0][key] not in QUIET
+    ]
+    title = f"{len(runs)} runs" + (f": {printable(', '.join(same))}" if same else "")
+    grids = [_grid(title, table, runs, varied, names=_names(runs))]
+    levels = _groups(runs, [key for key in varied if key != "seed"])
+    if 1 < len(levels) < len(runs):
+        means = [_mean(table, group) for group in levels]
+        shown = [key for key in varied if key != "seed"]
+        title = "means over runs that differ in the seed only"
+        counts = [str(len(group)) for group in levels]
+        grids.append(_grid(title, table, means, shown, names=counts, head="runs"))
+    return [*grids, *_crossings(table)]
+
+
+def _order(run: Row) -> tuple[object, ...]:
+    settings = tuple(
+        (run[key] is None, run[key]) if not isinstance(run[key], str) else (False, run[key])
+        for key in ("model", "data", "optimiser", "B", "mu", "weight_decay", "momentum", "seed")
+    )
+    return (
+        *(
+            tuple(map(str, one)) if isinstance(one[1], str) else (one[0], one[1] or 0)
+            for one in settings
+        ),
+        natural(run["source"]),
+    )
+
+
+def _names(runs: Sequence[Row]) -> list[str]:
+    """The sources without the directory that they share."""
+    sources = [run["source"] for run in runs]
+    shared = os.path.commonpath(sources) if len(set(map(os.path.isabs, sources))) == 1 else ""
+    return [printable(os.path.relpath(one, shared) if shared else one) for one in sources]
+
+
+def _grid(
+    title: str,
+    table: Table,
+    rows: Sequence[Row],
+    varied: Sequence[str],
+    names: Sequence[str],
+    head: str = "run",
+) -> Grid:
+    logged = [key for key in ACCURACY if any(row.get(key) is not None for row in rows)][:1]
+    others = [key for key in LOG_HEADINGS if key not in (*logged, "epoch")]
+    others = [key for key in others if any(row.get(key) is not None for row in rows)]
+    keys = [*logged, *in_reading_order(table.columns), *others]
+    cells = tuple(
+        (
+            name,
+            *(_setting(row[key]) for key in varied),
+            *(number(row.get(key)) for key in keys),
+        )
+        for name, row in zip(names, rows, strict=True)
+    )
+    heads = (head, *(SETTINGS[key] for key in varied), *headings(keys))
+    return Grid(title, heads, cells, labels=1, optional=max(0, len(keys) - 2))
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+
+
+def _groups(runs: Sequence[Row], keys: Sequence[str]) -> list[list[Row]]:
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run[key] for key in keys), []).append(run)
+    return list(groups.values())
+
+
+def _mean(table: Table, group: Sequence[Row]) -> Row:
+    """The means of what was measured and logged; None where a run has none."""
+    mean = dict(group[0])
+    for key in (*table.columns, *LOG_HEADINGS):
+        values = [run.get(key) for run in group]
+        known = [value for value in values if value is not None]
+        mean[key] = math.fsum(known) / len(known) if len(known) == len(values) else None
+    return mean
+
+
+def _crossings(table: Table) -> list[Grid]:
+    """Per layer, how many singular values are large: larger where more are forgotten."""
+    if not table.crossings:
+        return []
+    cells = tuple(
+        (
+            printable(row["name"]),
+            _setting(row["varied"]),
+            number(row["crossing"]),
+            f"{row['smallest']}-{row['largest']}",
+            f"{row['agreement']:.0%}",
+            f"{row['head_mass'][0]:.0%}",
+            f"{row['head_mass'][-1]:.0%}",
+        )
+        for row in table.crossings
+    )
+    heads = ("matrix", "varied", "crossing", "range", "agreement", "head first", "head last")
+    title = "where spectra cross from level to level: so many values are large"
+    return [Grid(title, heads, cells, labels=1, optional=0)]

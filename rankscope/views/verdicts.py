@@ -1,0 +1,114 @@
+"""What the theory says of runs, in sentences: the assumption, the bound, the trends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rankscope.rows import Row
+from rankscope.table import Table
+from rankscope.text import printable
+from rankscope.trajectory import EXACT, VACUOUS
+from rankscope.views.cells import split_key
+from rankscope.views.numbers import counted
+from rankscope.views.report import Remark
+
+MANY_NAMES = 3  # layers or runs named in a sentence; the rest are counted
+
+RATIO_WORDS = "||W_(T-1)|| / ||W_T|| over snapshots"
+
+
+def verdicts(table: Table) -> list[Remark]:
+    """One or two sentences a run, or for all runs of a sweep together; then the trends."""
+    lines = _single(table, table.runs[0]) if len(table.runs) == 1 else _several(table.runs)
+    lines += [Remark(printable(row["sentence"]) + ".", strong=True) for row in table.trends]
+    several = len(table.runs) > 1
+    for run in table.runs:
+        where = f"{printable(run['source'])}: " if several else ""
+        lines += [Remark(f"{where}{printable(text)}", lacking=True) for text in run["remarks"]]
+    return lines
+
+
+def _single(table: Table, run: Row) -> list[Remark]:
+    found = run["assumption"]
+    lines: list[Remark] = []
+    if found is not None:
+        lines.append(Remark(f"{RATIO_WORDS}: {_converged(found)}", strong=True))
+    if run["no_bound"]:
+        if run["B"] is not None or run["optimiser"] is not None:
+            lines.append(Remark(printable(run["no_bound"])))
+        return lines
+    rows = [row for row in table.matrices if row["step"] == run["step"]]
+    lines += [Remark(text, strong=True) for text in _vacuous(table, rows)]
+    return lines + _kept(run, "")
+
+
+def _converged(found: Row) -> str:
+    tolerance, missing = found["tolerance"], found["not_converged"]
+    if found["converged"]:
+        return f"within {tolerance:g} of 1 in every matrix since step {found['since_step']}"
+    return f"not within {tolerance:g} of 1 at the end in {_named(missing)}"
+
+
+def _vacuous(table: Table, rows: Sequence[Row]) -> list[str]:
+    """For each eps, of how many matrices the exact bound says something at the end."""
+    lines = []
+    for key in table.columns:
+        name, eps = split_key(key)
+        if name != EXACT:
+            continue
+        bounds = [row[key] for row in rows if row[key] is not None]
+        useful = [row for row in rows if row[f"{VACUOUS}{eps}"] is False]
+        what = f"bound on the rank{' at eps ' + eps[1:] if eps else ''}"
+        if useful:
+            lines.append(f"{what}: below full rank in {len(useful)} of {counted(len(rows))}")
+        elif bounds:
+            text = f"{what}: vacuous here; the least, {min(bounds)}, says something from width"
+            lines.append(f"{text} {min(bounds) + 1} on")
+        else:
+            lines.append(f"{what}: none, for too few steps or no weight decay")
+    return lines
+
+
+def _kept(run: Row, where: str) -> list[Remark]:
+    kept = run["bound_kept"]
+    if kept is None:
+        return []
+    if not kept["violated"]:
+        text = (
+            f"{where}bound by the run's own norms (Lemma 3.2): kept by all {kept['checked']} ranks"
+        )
+        return [Remark(f"{text} compared")]
+    worst = kept["violations"][0]
+    text = (
+        f"{where}bound by the run's own norms (Lemma 3.2): exceeded by {kept['violated']} of "
+        f"{kept['checked']} ranks, in {printable(worst['name'])} at step {worst['step']} by "
+        f"{worst['rank']} against {worst['bound']}; are the recorded hyperparameters right?"
+    )
+    return [Remark(text, lacking=True)]
+
+
+def _several(runs: Sequence[Row]) -> list[Remark]:
+    known = [run for run in runs if run["assumption"] is not None]
+    lines: list[Remark] = []
+    if known:
+        fine = [run for run in known if run["assumption"]["converged"]]
+        missing = [run["source"] for run in known if not run["assumption"]["converged"]]
+        tolerance = known[0]["assumption"]["tolerance"]
+        text = f"{RATIO_WORDS}: within {tolerance:g} of 1 at the end in every matrix of "
+        text += f"{len(fine)} of {len(known)} runs"
+        lines.append(Remark(text + (f"; not in {_named(missing)}" if missing else "")))
+    for run in runs:
+        if run["bound_kept"] and run["bound_kept"]["violated"]:
+            lines += _kept(run, f"{printable(run['source'])}: ")
+    reasons: dict[str, list[str]] = {}
+    for run in runs:
+        if run["no_bound"] and run["optimiser"] is not None:
+            reasons.setdefault(run["no_bound"], []).append(run["source"])
+    lines += [Remark(f"{_named(names)}: {printable(why)}") for why, names in reasons.items()]
+    return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable, names[:MANY_NAMES]))
+    more = len(names) - MANY_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rankscope.api import Analysis, analyze, export_spectra, spectrum
     from rankscope.checkpoints import open_checkpoint
     from rankscope.errors import InputRejected, OutputFailed, RankScopeError, UsageError
+    from rankscope.inputcounts import matrix_records
     from rankscope.matrices import Selection
     from rankscope.measure import How
     from rankscope.records import Reading, Spectrum
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "analyze",
     "export_spectra",
+    "matrix_records",
     "metrics",
     "open_checkpoint",
     "snapshots",
@@ -61,6 +63,7 @@ _HOMES = {
     "UsageError": "errors",
     "analyze": "api",
     "export_spectra": "api",
+    "matrix_records": "inputcounts",
     "open_checkpoint": "checkpoints",
     "spectrum": "api",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
@@ -164,12 +165,15 @@ def export_spectra(
 
     Raises:
         InputRejected: no source is sound.
-        UsageError: the suffix of the target names no layout.
+        UsageError: the suffix of the target names no layout, or it is one of the checkpoints.
         OutputFailed: it could not be written; an old file is intact.
     """
     check_target(Path(target))
     columns = Question(("spectral_entropy", "head_mass"), _levels(eps), norm).columns()
     series = group_files([Path(path) for path in paths])
+    inputs = {os.path.realpath(one.path) for each in series for one in each.snapshots}
+    if os.path.realpath(target) in inputs:
+        raise UsageError(f"{target}: holds the weights that were asked for; choose another file")
     inventory, measured = measure(series, selection or Selection(), columns, how or How())
     with closing(measured):
         return export(inventory, measured, Measure(norm, columns), Path(target))

@@ -21,6 +21,12 @@ STEP_SIZES = (1e-3, 5e-3, 1e-2, 0.1, 0.5, 1.0, 1.5)
 WEIGHT_DECAYS = tuple(2 * lambda_ for lambda_ in (4e-4, 5e-4, 6e-3, 8e-3))
 LEVELS = (1e-3, 0.01, 0.05, 0.3)
 
+# Numbers that a reader of the JSON document in any language can hold.
+MOST = 2**63 - 1
+
+# n* grows as 1 / (1 - momentum), and its search with it: 0.1 s here.
+MOST_MOMENTUM = 0.9999
+
 Row = dict[str, Any]
 
 
@@ -99,19 +105,21 @@ def bound_table(question: BoundQuestion) -> BoundTable:
     """Every row of the question.
 
     Raises:
-        UsageError: there is no bound in any row, for one and the same reason.
+        UsageError: there is no bound in any row.
     """
     rows = tuple(_row(setting, question.solve_for) for setting in question.settings())
-    notes = {row["note"] for row in rows}
-    if len(notes) == 1 and "" not in notes:
-        raise UsageError(notes.pop())
+    if all(row["note"] for row in rows):
+        why = list(dict.fromkeys(row["note"] for row in rows))
+        others = "; no other combination has one either" if len(why) > 1 else ""
+        raise UsageError(why[0] + others)
     return BoundTable(question, rows)
 
 
 def _row(setting: Setting, unknown: Unknown | None) -> Row:
     try:
         solved = solve(setting, unknown) if unknown else setting
-        found, closed = solved.count(), solved.closed_form()
+        found = solved.count()
+        closed = solved.closed_form() if found else None
         note = "" if found else solved.why_none()
     except UsageError as error:
         return _head(setting, unknown) | _result(setting, None, None) | {"note": str(error)}
@@ -167,6 +175,14 @@ def _check_numbers(question: BoundQuestion) -> None:
     for name, value in least.items():
         if value < 1:
             raise UsageError(f"{name} is {value}, expected at least 1")
+    starts = [start for start, _ in one.schedule]
+    if max(*least.values(), *question.batch, *starts) > MOST:
+        raise UsageError(f"a number is above 2^63 - 1 = {MOST}, the largest expected")
+    if MOST_MOMENTUM < one.momentum < 1:
+        raise UsageError(
+            f"momentum is {one.momentum!r}, expected at most {MOST_MOMENTUM}: the count takes "
+            "1 / (1 - momentum) steps and more"
+        )
     for eps in question.eps:
         check_eps(eps)
     if 0 in question.weight_decay or 0 in question.mu:

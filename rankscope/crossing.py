@@ -1,10 +1,9 @@
 """Where spectra cross: between the "large" singular values and the "small" ones of P1.
 
-"The singular values of each layer can be partitioned into two distinct groups: 'small' singular
-values and 'large' singular values (see the intersection point of all curves in the plots)." P1 =
-"SGD and Weight Decay Secretly Minimize the Rank of Your Neural Network" (Galanti, Siegel, Gupte &
-Poggio), Appendix B.2, Figs. 16-17: the larger the batch, the larger the large values and the
-smaller the small ones, and their number is about the same.
+P1 = "SGD and Weight Decay Secretly Minimize the Rank of Your Neural Network" (Galanti, Siegel,
+Gupte & Poggio) observes in Appendix B.2, Figs. 16-17, that the curves of a layer's singular values
+for several batch sizes meet in about one point: the larger the batch, the smaller the values before
+it ("large") and the larger those after it ("small"), and how many there are hardly changes.
 
 Spectra are compared as they are: whether to divide each by its norm first is the caller's choice.
 Of two that differ and have the same norm, neither is above throughout.

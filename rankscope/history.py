@@ -7,7 +7,7 @@ are filled in, and each run gets its verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -44,11 +44,13 @@ class History:
 
     Attributes:
         theories: of each series; None where it is no run.
+        steps: of each series' snapshots, ascending.
         seen: for each series, by matrix, its sightings.
         last: for each of several series, the spectra of its last snapshot over their norms.
     """
 
     theories: Sequence[Theory | None]
+    steps: Sequence[Sequence[int | None]]
     seen: dict[tuple[int, str], list[Sighting]] = field(default_factory=dict)
     last: dict[int, tuple[int, Spectra]] = field(default_factory=dict)
 
@@ -92,7 +94,8 @@ class History:
             if theory is None:
                 continue
             matrices = list(self._of(series))
-            passages = [_passage(name, sightings) for name, sightings in matrices]
+            before = dict(zip(self.steps[series][1:], self.steps[series], strict=False))
+            passages = [_passage(name, sightings, before) for name, sightings in matrices]
             for (_, sightings), readings in zip(matrices, theory.readings(passages), strict=True):
                 for sighting, found in zip(sightings, readings, strict=True):
                     for key, reading in found.items():
@@ -160,11 +163,14 @@ def _approximation(row: Row, found: Spectrum, eps: float, theory: Theory) -> flo
     return row[key] if key in row else approximation_rank(found, eps, theory.norm).value
 
 
-def _passage(name: str, sightings: Sequence[Sighting]) -> Passage:
+def _passage(
+    name: str, sightings: Sequence[Sighting], before: Mapping[int | None, int | None]
+) -> Passage:
     return Passage(
         name,
         sightings[0].tensor,
         min(sightings[0].row["shape"]),
         [one.row["step"] for one in sightings],
+        [before.get(one.row["step"]) for one in sightings],
         [one.norm for one in sightings],
     )

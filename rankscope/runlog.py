@@ -26,7 +26,7 @@ class LogRecord:
 
     Attributes:
         epoch: passes over the data so far; may be fractional.
-        lr: the step size.
+        lr: the step size of the updates since the record before; so are the next three.
         weight_decay: PyTorch's.
         momentum: the optimiser's.
         batch_size: samples per device and step.

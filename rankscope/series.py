@@ -112,9 +112,16 @@ def _with_runs(path: Path) -> list[Path]:
     """The path itself, or the runs in a directory of runs (a sweep), and its own weights if any."""
     if not os.path.isdir(path) or _is_run(path):
         return [path]
-    runs = sorted(_runs_below(path, SWEEP_DEPTH), key=lambda run: natural(str(run)))
-    holds_more = any(_weights(path)) or find_model(path) is not None
+    found = sorted(_runs_below(path, SWEEP_DEPTH), key=lambda run: natural(str(run)))
+    # A link such as `latest` to one of them is no further run.
+    real = {os.path.realpath(run): run for run in sorted(found, key=_is_link, reverse=True)}
+    runs = [run for run in found if run in real.values()]
+    holds_more = any(_weights(path)) or find_model(path) is not None or _numbered_models(path)[0]
     return [*([path] if holds_more or not runs else []), *runs]
+
+
+def _is_link(path: Path) -> bool:
+    return os.path.realpath(path) != os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _runs_below(directory: Path, depth: int) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,6 +16,11 @@ FORGETS_NOTHING = (
     "no bound: with lambda or mu 0 nothing of the initial weights is ever forgotten; "
     "give both above 0"
 )
+
+# How often a range is halved in search of a number that will do. With momentum it need not be next
+# to one that does: past critical damping, mu wd = (1 - sqrt(momentum))^2, the count goes up and
+# down. At the largest momentum that is let through that is 2^-28 of the range.
+HALVINGS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +97,22 @@ class Setting:
 
     def why_none(self) -> str:
         """Why there is no bound, where there is none."""
-        if self.step is None or not self.weight_decay:
+        if not self.weight_decay or not self.last_mu:
             return FORGETS_NOTHING
+        if self.step is None:
+            return (
+                f"no bound: with mu {self.last_mu:g} and lambda {self.weight_decay / 2:g} a step "
+                "forgets too little of the initial weights to be told from nothing"
+            )
         return f"no bound yet: {self.step} steps are too few to forget the initial weights"
 
 
 def solve(setting: Setting, unknown: Unknown) -> Setting:
     """The setting with its unknown filled in: the least, or for B the largest, that will do.
 
-    The exact bound is below `width` with it, and with the next smaller number (larger B) not.
-    `UsageError` when none will do.
+    The exact bound is below `width` with it, and with the next smaller number (larger B) not. With
+    momentum the bound goes up and down with lambda and mu, so that some smaller one may do as well.
+    `UsageError` when none will do, or with momentum none was found.
     """
     return _SOLVERS[unknown](setting)
 
@@ -130,8 +142,9 @@ def _solve_eps(setting: Setting) -> Setting:
 
 
 def _solve_mu(setting: Setting) -> Setting:
-    end = 1 / setting.weight_decay
-    return _least(setting, "mu", end, lambda mu: replace(setting, mu=mu))
+    return _least(
+        setting, "mu", _inverse(setting.weight_decay), lambda mu: replace(setting, mu=mu)
+    )
 
 
 def _solve_lambda(setting: Setting) -> Setting:
@@ -139,8 +152,13 @@ def _solve_lambda(setting: Setting) -> Setting:
     if fastest == 0:
         raise UsageError(FORGETS_NOTHING)
     return _least(
-        setting, "lambda", 1 / fastest, lambda decay: replace(setting, weight_decay=decay)
+        setting, "lambda", _inverse(fastest), lambda decay: replace(setting, weight_decay=decay)
     )
+
+
+def _inverse(rate: float) -> float:
+    """The end of the other rate's range, mu wd < 1; floating point may end before."""
+    return min(1 / rate, sys.float_info.max)
 
 
 def _least(
@@ -148,18 +166,31 @@ def _least(
 ) -> Setting:
     """The setting with the least number below `end` that brings the bound below the width."""
     # The largest that the checks let through: 1 / fastest may round up.
-    high = end * (1 - 2.0**-50)
-    if not given(high).below:
-        raise UsageError(
-            f"no {unknown} brings the bound below width {setting.width}: each step alone adds up "
-            f"to m B = {setting.inputs * setting.effective_batch} directions"
-        )
+    most = end * (1 - 2.0**-50)
+    fractions = [most / 2**halvings for halvings in range(HALVINGS)]
+    high = min((value for value in fractions if given(value).below), default=None)
+    if high is None:
+        raise UsageError(_why_unsolved(setting, unknown, given(most)))
     low = high / 2
     while low > 0 and given(low).below:
         low, high = low / 2, low
     while low < (middle := (low + high) / 2) < high:
         low, high = (low, middle) if given(middle).below else (middle, high)
     return given(high)
+
+
+def _why_unsolved(setting: Setting, unknown: Unknown, most: Setting) -> str:
+    """Why no value of the unknown will do; `most` has the largest that it can have."""
+    found = most.count()
+    if found is None:
+        return most.why_none()
+    none = f"no {unknown} brings the bound below width {setting.width}"
+    one = setting.inputs * setting.effective_batch
+    if setting.width is not None and one >= setting.width:
+        return f"{none}: one step alone adds m B = {one} directions"
+    if setting.momentum and unknown != "eps":
+        return f"{none}, of those tried: with momentum the bound stays at some {found[1]}"
+    return f"{none}: with the largest possible it is {found[1]}"
 
 
 _SOLVERS: dict[Unknown, Callable[[Setting], Setting]] = {

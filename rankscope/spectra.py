@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from rankscope.measure import Measured
 from rankscope.metrics.thresholded import Norm
 from rankscope.question import Column
 from rankscope.records import MatrixSpec, Spectrum
+from rankscope.text import printable
 from rankscope.views.csv import safe
 
 if TYPE_CHECKING:
@@ -100,11 +102,16 @@ def export(
     """
     check_target(path)
     lacking = [f"{error}" for _, error in inventory.rejected]
+    lacking += [
+        f"{entry.snapshot.path}: {item.name}: {item.reason}"
+        for entry in inventory.entries
+        for item in entry.listing.missing
+    ]
     with WRITERS[path.suffix.lower()](path, measure, _lengths(inventory)) as writer:
         for place, found in _in_order(inventory, measured):
             if isinstance(found.measurement, Spectrum):
                 writer.write(place, found.measurement)
-            else:
+            elif found.measurement.status != "empty":  # that has no singular value to lack
                 at = "" if place.step is None else f" at step {place.step}"
                 reason = found.measurement.reason
                 lacking.append(f"{place.source}: {place.spec.name}{at}: {reason}")
@@ -198,12 +205,12 @@ class _Hdf5Writer:
         series = self.file.require_group(str(place.series))
         name = escaped(place.spec.name)
         if "step" not in series:
-            series.attrs["source"] = place.source
+            series.attrs["source"] = storable(place.source)
             series["step"] = [-1 if step is None else step for step in steps]
         if name in series:
             return series[name]
         group = series.create_group(name)
-        group.attrs["name"] = place.spec.name
+        group.attrs["name"] = storable(place.spec.name)
         group.attrs["shape"] = place.spec.shape
         group.create_dataset(
             "sigma",
@@ -234,8 +241,17 @@ def escaped(name: str) -> str:
     >>> escaped("encoder/layer.0"), escaped("step")
     ('encoder%2Flayer.0', '%step')
     """
-    safe_name = name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
-    return f"%{safe_name}" if safe_name in (".", "step") else safe_name
+    safe_name = storable(name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00"))
+    return f"%{safe_name}" if safe_name in ("", ".", "step") else safe_name
+
+
+def storable(text: str) -> str:
+    r"""Text as HDF5 takes it: NUL and half a surrogate pair, which it does not, as escapes.
+
+    >>> storable("a\0b\udc80")
+    'a\\x00b\\udc80'
+    """
+    return re.sub("[\0\ud800-\udfff]", lambda found: printable(found[0]), text)
 
 
 WRITERS: Mapping[str, Callable[..., AbstractContextManager[_Writer]]] = {

@@ -16,6 +16,20 @@ from rankscope.runrecord import RunRecord
 from rankscope.training import Given
 from rankscope.trends import PREDICTED, Point, Trend, trends
 
+# How a run was trained, as far as a row of it says.
+SETTINGS = (
+    "model",
+    "data",
+    "seed",
+    "optimiser",
+    "momentum",
+    "nesterov",
+    "B",
+    "mu",
+    "lambda",
+    "weight_decay",
+)
+
 VARIED = ("B", "mu", "weight_decay", "momentum", "nesterov", "optimiser", "model", "data")
 
 # Metrics that count directions, of which Prediction 4.1 speaks.

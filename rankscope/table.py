@@ -17,6 +17,7 @@ from rankscope.records import Spectrum
 from rankscope.rows import Row, averages, write
 from rankscope.runrecord import RunRecord
 from rankscope.sweeps import (
+    SETTINGS,
     Final,
     crossings,
     distinct,
@@ -29,6 +30,10 @@ from rankscope.training import Given
 from rankscope.trajectory import Theory
 
 SCHEMA = "rankscope/analysis/1"
+
+# What the views need of each row.
+RUN_KEYS = ("source", "step", "no_bound", "remarks", "assumption", "bound_kept", *SETTINGS)
+CROSSING_KEYS = ("name", "varied", "crossing", "smallest", "largest", "agreement", "head_mass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +105,9 @@ class Table:
                 summary=_rows(document, "summary", ("source", "step", "matrices")),
                 provenance=provenance,
                 # Documents of version 0.1 have none of these.
-                runs=_rows({"runs": [], **document}, "runs", ("source",)),
+                runs=_rows({"runs": [], **document}, "runs", RUN_KEYS),
                 trends=_rows({"trends": [], **document}, "trends", ("sentence",)),
-                crossings=_rows({"crossings": [], **document}, "crossings", ("name",)),
+                crossings=_rows({"crossings": [], **document}, "crossings", CROSSING_KEYS),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputRejected(path, f"is not a whole analysis: {error!r}") from error
@@ -159,7 +164,8 @@ def build(
     """
     found: dict[tuple[int, str], Row] = {}
     position = {id(entry): index for index, entry in enumerate(inventory.entries)}
-    history = History([run.theory for run in runs])
+    steps = [[snapshot.step for snapshot in one.snapshots] for one in inventory.series]
+    history = History([run.theory for run in runs], steps)
     for one in measured:
         row = _row(inventory, one, columns, history.keys)
         history.note(one, row)
@@ -185,7 +191,7 @@ def build(
         tuple(rows),
         _skipped(inventory),
         tuple(summary),
-        provenance,
+        provenance | {"columns": list(keys)},
         tuple(ends.values()),
         tuple(trend_row(trend) for trend in found_trends),
         tuple(row for trend in distinct(found_trends) for row in crossings(finals, trend)),

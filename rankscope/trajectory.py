@@ -21,6 +21,9 @@ from rankscope.training import Training
 RATIO = "norm_ratio"
 CLOSED, EXACT, MEASURED, VACUOUS = "bound_closed", "bound_exact", "bound_measured", "vacuous"
 
+NO_SERIES = "needs a series of snapshots"
+NO_DECAY = f"{INFINITE}: mu or weight decay is 0"
+
 # How far from 1 a ratio of norms may be and count as converged. P1's Figs. 14 and 15 show curves
 # that settle within a line's width of 1; from there to 0.01, the theorem's factor 2 is safe for
 # 69 snapshots (1.01^69 < 2).
@@ -36,6 +39,8 @@ class Passage:
         tensor: of its tensor, which m_l is recorded for.
         smaller: min(rows, columns).
         steps: of the snapshots where it has a spectrum, ascending; None of a single file.
+        before: for each of them, the step of the series' snapshot before it, whether or not the
+            matrix has a spectrum there; None of the first.
         norms: at each of them, in the norm asked for.
     """
 
@@ -43,6 +48,7 @@ class Passage:
     tensor: str
     smaller: int
     steps: Sequence[int | None]
+    before: Sequence[int | None]
     norms: Sequence[float]
 
 
@@ -67,9 +73,7 @@ class RunBounds:
         last = self.dynamics.phases[-1]
         phase = last if step is None else self.dynamics.phase(max(step - 1, 0))
         value = closed_form(inputs, phase.batch, phase.mu, phase.weight_decay, eps)
-        return Reading(
-            value, "" if math.isfinite(value) else f"{INFINITE}: mu or weight decay is 0"
-        )
+        return Reading(value, "" if math.isfinite(value) else NO_DECAY)
 
     def exact(self, inputs: int, step: int | None, eps: float) -> Reading:
         """The exact count, with the schedule up to this step."""
@@ -77,8 +81,10 @@ class RunBounds:
         if key not in self.needed:
             self.needed[key] = None if step == 0 else self.dynamics.steps_needed(step, eps)
         steps = self.needed[key]
+        if steps is None and any(one.mu * one.weight_decay > 0 for one in self.dynamics.phases):
+            return Reading(None, "too few steps so far")
         if steps is None:
-            return Reading(None, "too few steps so far, or no weight decay")
+            return Reading(math.inf, NO_DECAY)
         return Reading(inputs * self.dynamics.samples(step, steps))
 
     def measured(self, inputs: int, passage: Passage, eps: float) -> list[Reading]:
@@ -88,7 +94,9 @@ class RunBounds:
         )
         readings = []
         for now, then in zip(passage.steps, found, strict=True):
-            if now is None or then is None:
+            if now is None:
+                readings.append(Reading(None, NO_SERIES))
+            elif then is None:
                 readings.append(
                     Reading(None, "no snapshot is so far back that this little is left")
                 )
@@ -199,8 +207,8 @@ class Theory:
             return self.training.reason if self.training else ""
         if self.norm == "none":
             return "the theorem is about W / ||W||; choose another --norm"
-        if eps >= 2:
-            return "the theorem needs eps below 2"
+        if not 0 < eps < 2:
+            return "the theorem needs eps above 0 and below 2"
         known = self.training.inputs_of(passage.tensor) is not None
         return "" if known else "m_l is not recorded; give --m"
 
@@ -219,9 +227,12 @@ class Theory:
 def norm_ratio(passage: Passage, index: int) -> Reading:
     """||W_{T-1}|| / ||W_T|| over consecutive snapshots."""
     if passage.steps[index] is None:
-        return Reading(None, "needs a series of snapshots")
-    if index == 0:
+        return Reading(None, NO_SERIES)
+    before = passage.before[index]
+    if before is None:
         return Reading(None, "the first snapshot")
+    if index == 0 or passage.steps[index - 1] != before:  # a ratio over two intervals is no ratio
+        return Reading(None, f"no spectrum at step {before}, the snapshot before")
     if passage.norms[index] == 0:
         return Reading(None, "the matrix is zero")
     return Reading(passage.norms[index - 1] / passage.norms[index])

@@ -1,8 +1,8 @@
 """Prediction 4.1 of P1, tested over a sweep of runs.
 
-"The effective rank of the learned weight matrices tends to decrease as the batch size decreases,
-or as the weight decay or learning rate increases." P1 = "SGD and Weight Decay Secretly Minimize
-the Rank of Your Neural Network" (Galanti, Siegel, Gupte & Poggio), Section 4.
+The rank is predicted to fall with a smaller batch, a larger weight decay or a larger step size.
+P1 = "SGD and Weight Decay Secretly Minimize the Rank of Your Neural Network" (Galanti, Siegel,
+Gupte & Poggio), Section 4.
 
 P1 varies one hyperparameter at a time; so does a trend here: it is taken over runs that agree in
 all else but the seed. Each has its own p-value; none is corrected for how many there are.

@@ -204,6 +204,23 @@ class TestFormulas:
         assert counts(nn.Embedding(20, 4), tokens) == {"weight": 6}
         assert counts(nn.EmbeddingBag(20, 4), tokens) == {"weight": 6}
 
+    @pytest.mark.parametrize(
+        ("pick", "expected"),
+        [
+            (lambda w: w[[4, 1, 1]], 3),
+            (lambda w: w[:, [0, 2]], 2),
+            (lambda w: w.index_select(0, torch.tensor([5])), 1),
+            (lambda w: w.index_select(-1, torch.tensor([3, 4, 5, 6])), 4),
+        ],
+    )
+    def test_lines_picked_from_a_table(
+        self, pick: Callable[[Tensor], Tensor], expected: int
+    ) -> None:
+        model = Apply(
+            lambda m, x: m.layer(x) + pick(m.w).sum(), layer=nn.Linear(5, 3), w=torch.randn(6, 9)
+        )
+        assert counts(model, torch.randn(BATCH, 5)) == {"w": expected, "layer.weight": 1}
+
     def test_recurrent(self) -> None:
         layer = nn.LSTM(5, 4, bidirectional=True, batch_first=True)
         found = counts(layer, torch.randn(BATCH, 6, 5))
@@ -532,11 +549,14 @@ class Mixture(nn.Module):
 
 # What has no bound: a network whose matrix `w` is applied to one vector, or looks as if it were,
 # and whose gradient has a larger rank.
+SKEWED = (torch.arange(8) + torch.arange(8)[:, None]) % 8
 WITHOUT_BOUND: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "penalised": lambda m, x: x @ m.w + (m.w**4).sum(),
     "normalised": lambda m, x: x @ (m.w / m.w.norm(dim=0)),
     "added": lambda m, x: (x @ m.w).unsqueeze(1) + m.w,
     "added by addmm": lambda m, x: torch.addmm(m.w, x.T @ x, m.w),
+    "joined": lambda m, x: x @ torch.cat([m.w, m.w.T], 1),
+    "picked by two indices": lambda m, x: x @ m.w[SKEWED, torch.arange(8)],
     "used in another shape": lambda m, x: x[:, :4] @ m.w.view(4, 16),
     "transposed, in another shape": lambda m, x: x[:, :4] @ m.w.T.reshape(4, 16),
     "picked by element": lambda m, x: x @ m.w.flatten()[5 * torch.arange(64) % 64].view(8, 8),
@@ -615,13 +635,14 @@ class TestUnknown:
         [
             (torch.randn(17, 3, 16).transpose(0, 1), lambda w: w[1]),
             (torch.randn(3, 17, 16), lambda w: w.flatten(0, 1).clone()),
+            (torch.randn(1, 17, 16).expand(3, 17, 16), lambda w: w[1]),
             # The rows of each matrix begin one element further than those of the one before.
             (
                 torch.randn(3, 273)[:, :272].view(3, 17, 16),
                 lambda w: w.as_strided((51, 16), (16, 1)),
             ),
         ],
-        ids=["interleaved", "copied as one", "out of step"],
+        ids=["interleaved", "copied as one", "expanded", "out of step"],
     )
     def test_a_stack(self, weights: Tensor, view: Callable[[Tensor], Tensor]) -> None:
         model = Apply(
@@ -651,7 +672,7 @@ class Everything(nn.Module):
         self.register_buffer("sparse", torch.eye(3).to_sparse())
 
     def forward(self, batch: Tensor) -> Tensor:
-        self.scale.data.clamp_(max=2.0)
+        torch.clamp(self.scale, max=2.0, out=self.scale)
         x = self.norm(self.layer(batch + self.embed(torch.arange(len(batch))))) * self.scale
         self.running = 0.9 * self.running + 0.1 * x.mean(0)
         self.get_buffer("sparse").mul_(2)
@@ -764,9 +785,15 @@ class TestRefuses:
         with pytest.raises(UsageError, match=r"expected a collection: \['7\.weight'\]"):
             matrix_records(model, model, not_averaged="7.weight")
 
-    @pytest.mark.parametrize("model", [nn.LazyLinear(3), nn.Linear(5, 3, device="meta")], ids=str)
+    @pytest.mark.parametrize(
+        "model",
+        [nn.LazyLinear(3), nn.Linear(5, 3, device="meta"), nn.LazyBatchNorm1d(affine=False)],
+        ids=str,
+    )
     def test_weights_without_numbers(self, model: nn.Module) -> None:
-        with pytest.raises(UsageError, match="weight has no numbers yet: run the model once"):
+        with pytest.raises(
+            UsageError, match=r"(weight|mean) has no numbers yet: run the model once"
+        ):
             counts(model, torch.randn(BATCH, 5))
 
     @pytest.mark.parametrize("kind", ["the same batch", "too few samples", "another model"])

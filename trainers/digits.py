@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankscope import matrix_records
 from rankscope.errors import UsageError
 from rankscope.snapshots import (
     Hyperparameters,
     LogRecord,
-    MatrixRecord,
     Optimiser,
     RunRecord,
     SnapshotWriter,
@@ -186,11 +186,10 @@ def describe(args: Args, model: MlpBn, split: Split) -> RunRecord:
     changes = [epoch for epoch in range(1, args.epochs) if rates[epoch] != rates[epoch - 1]]
     return RunRecord(
         model=f"MLP-BN-{args.depth}-{args.width}",
-        matrices=tuple(
-            # The average is over the trunk, without the classifier's head.
-            MatrixRecord(name, "linear", tuple(tensor.shape), 1, averaged=name != "output.weight")
-            for name, tensor in model.named_parameters()
-            if tensor.ndim == 2
+        matrices=matrix_records(
+            model,
+            lambda samples: model(split.train_samples[:samples]),
+            not_averaged=["output.weight"],  # the average is over the trunk, without the head
         ),
         optimiser=Optimiser("sgd", momentum=args.momentum, nesterov=args.nesterov),
         hyperparameters=Hyperparameters(

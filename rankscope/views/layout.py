@@ -179,7 +179,8 @@ def _mean(table: Table, group: Sequence[Row]) -> Row:
     types = {row["dtype"] for row in group}
     statuses = {row["status"] for row in group}
     return {
-        **averages(group, table.columns),
+        # Which matrices a run averages is no matter here: a pattern may stand for others only.
+        **averages([row | {"averaged": None} for row in group], table.columns),
         "shape": group[0]["shape"] if len(shapes) == 1 else None,
         "dtype": group[0]["dtype"] if len(types) == 1 else None,
         "status": "ok" if "ok" in statuses else sorted(statuses)[0],

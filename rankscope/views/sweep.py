@@ -54,15 +54,11 @@ def sweep_grids(table: Table) -> list[Grid]:
 
 
 def _order(run: Row) -> tuple[object, ...]:
-    settings = tuple(
-        (run[key] is None, run[key]) if not isinstance(run[key], str) else (False, run[key])
-        for key in ("model", "data", "optimiser", "B", "mu", "weight_decay", "momentum", "seed")
-    )
+    words = ("model", "data", "optimiser")
+    numbers = ("B", "mu", "weight_decay", "momentum", "nesterov", "seed")
     return (
-        *(
-            tuple(map(str, one)) if isinstance(one[1], str) else (one[0], one[1] or 0)
-            for one in settings
-        ),
+        *((run[key] is None, run[key] or "") for key in words),
+        *((run[key] is None, run[key] or 0) for key in numbers),
         natural(run["source"]),
     )
 

@@ -37,7 +37,8 @@ def _single(table: Table, run: Row) -> list[Remark]:
         if run["B"] is not None or run["optimiser"] is not None:
             lines.append(Remark(printable(run["no_bound"])))
         return lines
-    rows = [row for row in table.matrices if row["step"] == run["step"]]
+    own = [row for row in table.matrices if row["source"] == run["source"]]
+    rows = [row for row in own if row["step"] == run["step"]]
     lines += [Remark(text, strong=True) for text in _vacuous(table, rows)]
     return lines + _kept(run, "")
 
@@ -65,7 +66,8 @@ def _vacuous(table: Table, rows: Sequence[Row]) -> list[str]:
             text = f"{what}: vacuous here; the least, {min(bounds)}, says something from width"
             lines.append(f"{text} {min(bounds) + 1} on")
         else:
-            lines.append(f"{what}: none, for too few steps or no weight decay")
+            notes = [row["notes"][key] for row in rows if key in row["notes"]]
+            lines.append(f"{what}: none{f', {printable(notes[0])}' if notes else ''}")
     return lines
 
 

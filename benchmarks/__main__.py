@@ -25,7 +25,6 @@ from rankscope.plan import cost
 
 PYTHON = sys.executable
 RANKSCOPE = [PYTHON, "-m", "rankscope"]
-OLD = 1e9  # a time stamp old enough for the store to remember a file by
 
 
 def turns(
@@ -101,7 +100,7 @@ def bench_store(folder: Path) -> None:
     """A second run from the store, with another eps."""
     path = folder / "minilm-store.safetensors"
     models.minilm(path)
-    os.utime(path, (OLD, OLD))
+    os.utime(path, (models.OLD, models.OLD))
     env = {"XDG_CACHE_HOME": str(folder / "cache")}
     run([*RANKSCOPE, "analyze", str(path)], env)
     command = {"from the store, eps 0.01": [*RANKSCOPE, "analyze", str(path), "--eps", "0.01"]}
@@ -124,11 +123,29 @@ def bench_run(folder: Path) -> None:
     show("A run of small matrices", turns(commands, {}, 3))
 
 
+def bench_theory(folder: Path) -> None:
+    """500 snapshots of 20 matrices with bounds from a filled store, against decomposing alone."""
+    path = folder / "long"
+    models.long_run(path, 500, 20)
+    run([*RANKSCOPE, "analyze", str(path)], {})
+    commands = {
+        "analyze with bounds, filled store": [*RANKSCOPE, "analyze", str(path)],
+        "torch.linalg.svdvals, no metric": [PYTHON, "-m", "benchmarks.peers.svdvals", str(path)],
+    }
+    show("500 snapshots of 20 matrices, 128 x 128", turns(commands, {}, 5))
+    burst = folder / "burst"
+    digits = [PYTHON, "-m", "trainers", "digits", "--out", str(burst)]
+    run([*digits, "--burst", "50", "--epochs", "1", "--snapshots", "1"], {})
+    commands = {"certify, 788 pairs": [*RANKSCOPE, "certify", str(burst)]}
+    show("50 consecutive steps of digits", turns(commands, {}, 5))
+
+
 def bench_start(folder: Path) -> None:
     """What starting costs."""
     del folder
     commands = {
         "rankscope --help": [*RANKSCOPE, "--help"],
+        "rankscope bound": [*RANKSCOPE, "bound", "--B", "8", "--mu", "0.5"],
         "python -c 'import typer'": [PYTHON, "-c", "import typer"],
         "python -c pass": [PYTHON, "-c", "pass"],
         "python -c 'import rankscope'": [PYTHON, "-c", "import rankscope"],
@@ -141,6 +158,7 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "minilm": bench_minilm,
     "store": bench_store,
     "run": bench_run,
+    "theory": bench_theory,
     "llama": bench_llama,
 }
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
+
+from rankscope.snapshots import (
+    Hyperparameters,
+    LogRecord,
+    MatrixRecord,
+    Optimiser,
+    RunRecord,
+    SnapshotWriter,
+)
+
+OLD = 1e9  # a time stamp old enough for the store to remember a file by
 
 SEED = 0
 INIT_STD = 0.02  # the usual initialisation of transformers; the scale changes no timing
@@ -65,3 +77,23 @@ def small_run(folder: Path, snapshots: int) -> None:
             for i, shape in enumerate(shapes)
         }
         save_file(tensors, folder / f"step-{step:08d}.safetensors")
+
+
+def long_run(folder: Path, snapshots: int, matrices: int) -> None:
+    """A run with a record: 128 x 128 matrices that drift from snapshot to snapshot."""
+    rng = np.random.default_rng(SEED)
+    names = [f"layers.{i}.weight" for i in range(matrices)]
+    record = RunRecord(
+        matrices=tuple(MatrixRecord(name, "linear", (128, 128), 1) for name in names),
+        optimiser=Optimiser("sgd"),
+        hyperparameters=Hyperparameters(8, 0.1, 0.01, schedule=((10 * snapshots // 2, 0.01),)),
+    )
+    weights = {name: rng.standard_normal((128, 128), dtype=np.float32) for name in names}
+    with SnapshotWriter(folder, record) as writer:
+        for count in range(snapshots):
+            writer.save(10 * count, weights, LogRecord(epoch=count, train_loss=1.0))
+            for name, old in weights.items():
+                step = 0.01 * rng.standard_normal((128, 128), dtype=np.float32)
+                weights[name] = np.float32(0.99) * old + step
+    for path in folder.rglob("*.safetensors"):
+        os.utime(path, (OLD, OLD))

@@ -105,6 +105,26 @@ class Dynamics:
             else Memory(float(terms[0]), float(terms[1]), self.samples(step, n))
         )
 
+    def transfer(self, start: int, end: int) -> tuple[float, float, float, float]:
+        """What the updates from `start` to before `end` do to (W, v), gradients aside, by rows."""
+        with precisely():
+            whole = Transfer(Decimal(1), Decimal(0), Decimal(0), Decimal(1))
+            for phase, count in self._back(end, end - start):
+                whole = whole.times(self._update(phase).power(count))
+        return float(whole.a), float(whole.b), float(whole.c), float(whole.d)
+
+    def momentum_factors(self, step: int) -> tuple[Decimal, Decimal] | None:
+        """(f, g) with v_t = f (g W_{t-1} - W_t) up to a gradient, at step t > 0.
+
+        None where the update before had mu = 0, which hides its momentum.
+        """
+        before = self.phase(step - 1)
+        if before.mu == 0:
+            return None
+        with precisely():
+            mu, wd, beta = map(exactly, (before.mu, before.weight_decay, self.momentum))
+            return (1 / (mu * beta), 1 - mu * wd) if self.nesterov else (1 / mu, Decimal(1))
+
     def decay(self, step: int) -> float:
         """-ln of what plain SGD leaves of W_0 after so many updates: - sum ln(1 - mu_j wd_j)."""
         return math.fsum(
@@ -239,14 +259,11 @@ class Dynamics:
         x, y = row
         if step == 0 or y == 0:  # momentum starts at 0
             return x, Decimal(0)
-        before = self.phase(step - 1)
-        if before.mu == 0:
+        factors = self.momentum_factors(step)
+        if factors is None:
             return None
-        share = y / exactly(before.mu)
-        if not self.nesterov:
-            return x - share, share
-        share /= exactly(self.momentum)
-        return x - share, share * (1 - exactly(before.mu) * exactly(before.weight_decay))
+        share = y * factors[0]
+        return x - share, share * factors[1]
 
 
 def closed_form(inputs: int, batch: int, mu: float, weight_decay: float, eps: float) -> float:

@@ -164,20 +164,20 @@ def _result(setting: Setting, found: tuple[int, int] | None, closed: float | Non
 
 def _check_numbers(question: BoundQuestion) -> None:
     one = question.setting
-    least = {
-        "B": min(question.batch, default=1),
-        "m": one.inputs,
-        "world size": one.world_size,
-        "accumulation": one.accumulation,
-        "width": 1 if one.width is None else one.width,
-        "the end of training": 1 if one.step is None else one.step,
-    }
-    for name, value in least.items():
+    counts = [
+        *(("B", batch) for batch in question.batch),
+        ("m", one.inputs),
+        ("world size", one.world_size),
+        ("accumulation", one.accumulation),
+        ("width", 1 if one.width is None else one.width),
+        *(("the start of a phase", max(start, 1)) for start, _ in one.schedule),
+        ("the end of training", 1 if one.step is None else one.step),
+    ]
+    for name, value in counts:
         if value < 1:
             raise UsageError(f"{name} is {value}, expected at least 1")
-    starts = [start for start, _ in one.schedule]
-    if max(*least.values(), *question.batch, *starts) > MOST:
-        raise UsageError(f"a number is above 2^63 - 1 = {MOST}, the largest expected")
+        if value > MOST:
+            raise UsageError(f"{name} is above 2^63 - 1 = {MOST}, the largest expected")
     if MOST_MOMENTUM < one.momentum < 1:
         raise UsageError(
             f"momentum is {one.momentum!r}, expected at most {MOST_MOMENTUM}: the count takes "

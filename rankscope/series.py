@@ -114,14 +114,17 @@ def _with_runs(path: Path) -> list[Path]:
         return [path]
     found = sorted(_runs_below(path, SWEEP_DEPTH), key=lambda run: natural(str(run)))
     # A link such as `latest` to one of them is no further run.
-    real = {os.path.realpath(run): run for run in sorted(found, key=_is_link, reverse=True)}
-    runs = [run for run in found if run in real.values()]
+    own = {os.path.realpath(run): run for run in reversed(found)}
+    own |= {os.path.realpath(run): run for run in found if not _by_link(run, path)}
+    runs = [run for run in found if run == own[os.path.realpath(run)]]
     holds_more = any(_weights(path)) or find_model(path) is not None or _numbered_models(path)[0]
     return [*([path] if holds_more or not runs else []), *runs]
 
 
-def _is_link(path: Path) -> bool:
-    return os.path.realpath(path) != os.path.join(os.path.realpath(path.parent), path.name)
+def _by_link(path: Path, directory: Path) -> bool:
+    """Whether a link leads from a directory to a path below it."""
+    straight = os.path.join(os.path.realpath(directory), path.relative_to(directory))
+    return os.path.realpath(path) != straight
 
 
 def _runs_below(directory: Path, depth: int) -> Iterator[Path]:

@@ -19,7 +19,7 @@ FORGETS_NOTHING = (
 
 # How often a range is halved in search of a number that will do. With momentum it need not be next
 # to one that does: past critical damping, mu wd = (1 - sqrt(momentum))^2, the count goes up and
-# down. At the largest momentum that is let through that is 2^-28 of the range.
+# down. With momentum 0.9999 and one mu that is 2^-28 of the range.
 HALVINGS = 40
 
 
@@ -142,15 +142,11 @@ def _solve_eps(setting: Setting) -> Setting:
 
 
 def _solve_mu(setting: Setting) -> Setting:
-    return _least(
-        setting, "mu", _inverse(setting.weight_decay), lambda mu: replace(setting, mu=mu)
-    )
+    return _least(setting, "mu", _inverse(setting.weight_decay), lambda mu: replace(setting, mu=mu))
 
 
 def _solve_lambda(setting: Setting) -> Setting:
     fastest = max(mu for _, mu in setting.schedule or ((0, setting.mu),))
-    if fastest == 0:
-        raise UsageError(FORGETS_NOTHING)
     return _least(
         setting, "lambda", _inverse(fastest), lambda decay: replace(setting, weight_decay=decay)
     )
@@ -158,6 +154,8 @@ def _solve_lambda(setting: Setting) -> Setting:
 
 def _inverse(rate: float) -> float:
     """The end of the other rate's range, mu wd < 1; floating point may end before."""
+    if rate == 0:
+        raise UsageError(FORGETS_NOTHING)
     return min(1 / rate, sys.float_info.max)
 
 

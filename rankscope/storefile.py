@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +38,7 @@ TABLES = (
 # Both stand in the header of the file. The first, "RkSc", keeps us from writing into another
 # program's database. The second is raised when `TABLES` or what a column means changes.
 APPLICATION = 0x526B5363
-LAYOUT = 1
+LAYOUT = 2
 
 
 def prepare(db: sqlite3.Connection) -> None:
@@ -93,12 +94,10 @@ def sealed(row: Row) -> Row:
 
 
 def _digest(row: Sequence[object]) -> bytes:
-    digest = hashlib.sha256()
-    for value in row:
-        part = value if isinstance(value, bytes) else repr(value).encode()
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.digest()
+    parts = [value if isinstance(value, bytes) else repr(value).encode() for value in row]
+    # Lengths first, so that no two rows run together to the same bytes.
+    lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
+    return hashlib.sha256(lengths + b"".join(parts)).digest()
 
 
 def measurement_row(key: bytes, route: str, version: int, found: Measurement) -> Row:

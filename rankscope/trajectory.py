@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rankscope.bounds import Dynamics, Memory, closed_form
+from rankscope.bounds import Dynamics, closed_form
 from rankscope.metrics.thresholded import Norm
 from rankscope.question import eps_key
 from rankscope.records import INFINITE, Reading
 from rankscope.training import Training
+
+Vector = NDArray[np.float64]
 
 RATIO = "norm_ratio"
 CLOSED, EXACT, MEASURED, VACUOUS = "bound_closed", "bound_exact", "bound_measured", "vacuous"
@@ -59,12 +62,12 @@ class RunBounds:
     Attributes:
         dynamics: its updates.
         needed: n* by (step, eps).
-        memories: what is left of a snapshot at a later one, by (later, earlier).
+        between: what the updates between two snapshots do to (W, v), by their steps.
     """
 
     dynamics: Dynamics
     needed: dict[tuple[int | None, float], int | None] = field(default_factory=dict)
-    memories: dict[tuple[int, int], Memory | None] = field(default_factory=dict)
+    between: dict[tuple[int, int], tuple[float, float, float, float]] = field(default_factory=dict)
 
     def closed(self, inputs: int, step: int | None, eps: float) -> Reading:
         """Theorem 3.3 with the hyperparameters of the last update."""
@@ -120,31 +123,45 @@ class RunBounds:
         return found
 
     def _momentum(self, passage: Passage, eps: float) -> list[int | None]:
-        """The same with momentum, whose state shows in two consecutive snapshots."""
-        found: list[int | None] = []
-        for index, now in enumerate(passage.steps):
-            most = eps * passage.norms[index]
-            fit = (
-                passage.steps[earlier]
-                for earlier in reversed(range(index))
-                if now is not None and self._left(passage, earlier, now) <= most
-            )
-            found.append(next(fit, None))
-        return found
+        """The same with momentum, whose state shows in two consecutive snapshots.
 
-    def _left(self, passage: Passage, earlier: int, now: int) -> float:
-        """A bound on the norm of what is left of a snapshot; infinite where it cannot be told."""
-        then = passage.steps[earlier]
-        before = passage.steps[earlier - 1] if earlier else None
-        if then is None or (then > 0 and before != then - 1):
-            return math.inf
-        if (now, then) not in self.memories:
-            self.memories[now, then] = self.dynamics.memory(now, now - then)
-        memory = self.memories[now, then]
-        if memory is None:
-            return math.inf
-        left = abs(memory.current) * passage.norms[earlier]
-        return left + (abs(memory.previous) * passage.norms[earlier - 1] if memory.previous else 0)
+        From the last snapshot backwards, with the rows of Phi of all later ones at once.
+        """
+        steps = [step for step in passage.steps if step is not None]
+        if len(steps) < len(passage.steps):
+            return [None] * len(passage.steps)
+        norms, found = np.asarray(passage.norms), np.full(len(steps), -1)
+        x, y = np.zeros(len(steps)), np.zeros(len(steps))
+        for then in reversed(range(len(steps) - 1)):
+            later = slice(then + 1, None)
+            x[then + 1], y[then + 1] = 1.0, 0.0
+            a, b, c, d = self._between(steps[then], steps[then + 1])
+            x[later], y[later] = x[later] * a + y[later] * c, x[later] * b + y[later] * d
+            left = self._left(steps, norms, then, x[later], y[later])
+            if left is not None:
+                fit = (left <= eps * norms[later]) & (found[later] < 0)
+                found[later][fit] = then
+        return [steps[then] if then >= 0 else None for then in found]
+
+    def _left(
+        self, steps: Sequence[int], norms: Vector, then: int, x: Vector, y: Vector
+    ) -> Vector | None:
+        """A bound on the norm of what later snapshots hold of one; None where it cannot be told."""
+        if steps[then] == 0:  # momentum starts at 0
+            return np.abs(x) * float(norms[then])
+        if then == 0 or steps[then - 1] != steps[then] - 1:
+            return None
+        factors = self.dynamics.momentum_factors(steps[then])
+        if factors is None:
+            return None
+        share = y * float(factors[0])
+        now, before = float(norms[then]), float(norms[then - 1])
+        return np.abs(x - share) * now + np.abs(share * float(factors[1])) * before
+
+    def _between(self, start: int, end: int) -> tuple[float, float, float, float]:
+        if (start, end) not in self.between:
+            self.between[start, end] = self.dynamics.transfer(start, end)
+        return self.between[start, end]
 
 
 @dataclass(frozen=True, slots=True)

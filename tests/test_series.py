@@ -380,3 +380,84 @@ class TestGroupFiles:
         result = analyze(tmp_path, how=How(store=False))
         sources = [str(tmp_path / f"{name}.safetensors") for name in ("a", "b")]
         assert [row["source"] for row in result.matrices] == sources
+
+
+class TestRunsInADirectory:
+    """A sweep: a directory whose directories are runs."""
+
+    def run(self, path: Path, *steps: int) -> Path:
+        touch(path / "run.json", *(path / "snapshots" / f"step-{n}.npy" for n in steps))
+        return path
+
+    def test_are_a_series_each_in_natural_order(self, tmp_path: Path) -> None:
+        for name in ("B16", "B2", "B8"):
+            self.run(tmp_path / name, 0, 1)
+        found_series = group_files([tmp_path])
+        assert [one.path.name for one in found_series] == ["B2", "B8", "B16"]
+        assert all(one.run == one.path and len(one.snapshots) == 2 for one in found_series)
+
+    def test_may_be_nested_three_deep(self, tmp_path: Path) -> None:
+        deep = self.run(tmp_path / "a" / "b" / "c", 0)
+        flat = self.run(tmp_path / "z", 0)
+        self.run(tmp_path / "a" / "b" / "d" / "e", 0)  # too deep to be looked for
+        self.run(flat / "inside", 0)  # a run within a run is not one of the sweep
+        assert [one.path for one in group_files([tmp_path])] == [deep, flat]
+
+    def test_that_have_no_snapshot_yet_are_empty_among_others(self, tmp_path: Path) -> None:
+        self.run(tmp_path / "begun")
+        self.run(tmp_path / "done", 0)
+        begun, done = group_files([tmp_path])
+        assert (begun.snapshots, len(done.snapshots)) == ((), 1)
+        assert "without a snapshot" in skipped(begun)[str(tmp_path / "begun")]
+        with pytest.raises(InputRejected, match="without a snapshot"):
+            group_files([tmp_path / "begun"])
+
+    def test_stand_beside_the_directorys_own_weights(self, tmp_path: Path) -> None:
+        run = self.run(tmp_path / "runs" / "a", 0)
+        touch(tmp_path / "final.safetensors")
+        assert [one.path for one in group_files([tmp_path])] == [tmp_path, run]
+
+    def test_stand_beside_numbered_checkpoints(self, tmp_path: Path) -> None:
+        run = self.run(tmp_path / "other", 0)
+        for step in (100, 200):
+            touch(tmp_path / f"checkpoint-{step}" / "model.safetensors")
+        own, other = group_files([tmp_path])
+        assert [one.step for one in own.snapshots] == [100, 200]
+        assert other.path == run
+
+    def test_whose_names_are_numbered_are_no_snapshots(self, tmp_path: Path) -> None:
+        for number in (1, 2):
+            self.run(tmp_path / f"epoch-{number}", 0)
+        assert [one.path.name for one in group_files([tmp_path])] == ["epoch-1", "epoch-2"]
+
+    def test_are_counted_once_however_they_are_reached(self, tmp_path: Path) -> None:
+        run = self.run(tmp_path / "sweep" / "group" / "a", 0)
+        (tmp_path / "sweep" / "a-latest").symlink_to(run)
+        (tmp_path / "sweep" / "a-group").symlink_to(run.parent)
+        (tmp_path / "sweep" / "loop").symlink_to(tmp_path / "sweep")
+        assert [one.path for one in group_files([tmp_path / "sweep"])] == [run]
+        # Named by the user through a link, and a link to a run elsewhere: both are meant.
+        (tmp_path / "link").symlink_to(tmp_path / "sweep")
+        assert [one.path for one in group_files([tmp_path / "link"])] == [
+            tmp_path / "link" / "group" / "a"
+        ]
+        elsewhere = self.run(tmp_path / "elsewhere", 0)
+        (tmp_path / "sweep" / "borrowed").symlink_to(elsewhere)
+        assert [one.path.name for one in group_files([tmp_path / "sweep"])] == ["borrowed", "a"]
+
+    def test_that_are_unfinished_or_hidden_from_us_are_left(self, tmp_path: Path) -> None:
+        run = self.run(tmp_path / "a", 0)
+        self.run(tmp_path / "b.tmp", 0)
+        (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+        assert [one.path for one in group_files([tmp_path])] == [run]
+
+    def test_a_directory_without_any_is_as_ever(self, tmp_path: Path) -> None:
+        touch(tmp_path / "notes" / "readme.txt")
+        with pytest.raises(InputRejected, match="holds no weights"):
+            group_files([tmp_path])
+
+    def test_several_directories_of_runs(self, tmp_path: Path) -> None:
+        runs = [self.run(tmp_path / sweep / name, 0) for sweep in "xy" for name in "ab"]
+        assert [one.path for one in group_files([tmp_path / "x", tmp_path / "y"])] == runs
+        # A run that is named besides its directory is not two.
+        assert [one.path for one in group_files([tmp_path / "x", runs[0]])] == runs[:2]

@@ -34,6 +34,10 @@ def shrinking(
     return found
 
 
+def size(matrix: Array, norm: str) -> float:
+    return float(np.linalg.norm(matrix, 2 if norm == "spectral" else "fro"))
+
+
 @pytest.mark.parametrize("norm", ["frobenius", "spectral", "none"])
 def test_norm_ratio_is_that_of_the_saved_weights(
     tmp_path: Path, norm: Literal["frobenius", "spectral", "none"]
@@ -41,8 +45,7 @@ def test_norm_ratio_is_that_of_the_saved_weights(
     saved = shrinking([0, 3, 10, 11], {"a": (6, 4), "b": (5, 5)})
     table = ask(write_run(tmp_path / "run", saved), norm=norm)
     for name in ("a", "b"):
-        order = 2 if norm == "spectral" else "fro"
-        sizes = [float(np.linalg.norm(one[name], order)) for one in saved.values()]
+        sizes = [size(one[name], norm) for one in saved.values()]
         expected = [before / after for before, after in pairwise(sizes)]
         assert column(table, name, "norm_ratio")[1:] == pytest.approx(expected, rel=1e-6)
         assert column(table, name, "norm_ratio")[0] is None
@@ -77,10 +80,9 @@ def test_a_gap_is_no_ratio_over_two_intervals(tmp_path: Path, lacking: str) -> N
         3: pytest.approx(2.0),
     }
     assert rows[2]["notes"]["norm_ratio"] == "no spectrum at step 1, the snapshot before"
-    other = [1.0, 1.0] if lacking == "unreadable" else [1.0, 1.0, 1.0]
-    if lacking == "unreadable":  # nobody's norm is known there
-        other = [None, 1.0]
-    assert column(table, "b", "norm_ratio")[1:] == other
+    # Where the snapshot is unreadable, the other matrix has no norm there either.
+    other = column(table, "b", "norm_ratio")[1:]
+    assert other == ([None, 1.0] if lacking == "unreadable" else [1.0, 1.0, 1.0])
 
 
 def test_a_matrix_that_appears_later_has_no_ratio_at_first(tmp_path: Path) -> None:
@@ -194,8 +196,7 @@ def test_bounds_of_every_row_are_those_of_plain_loops(
     updates = Updates(recipe)
     compared = 0
     for name in ("a", "b"):
-        order = 2 if norm == "spectral" else "fro"
-        norms = {step: float(np.linalg.norm(one[name], order)) for step, one in saved.items()}
+        norms = {step: size(one[name], norm) for step, one in saved.items()}
         for row in [row for row in table.matrices if row["name"] == name]:
             for eps in EPS:
                 wanted = exact(updates, row["step"], eps, 3)
@@ -291,6 +292,14 @@ def test_of_several_thresholds_only_those_in_range_have_a_bound(tmp_path: Path) 
     assert last["bound_exact@0.1"] is not None
     assert last["bound_exact@3"] is None
     assert "eps" in last["notes"]["bound_exact@3"]
+
+
+def test_a_bound_as_large_as_the_matrix_says_nothing(tmp_path: Path) -> None:
+    saved = {step: {"a": np.eye(56), "b": np.eye(57)} for step in (0, 60)}
+    table = ask(write_run(tmp_path / "run", saved, Recipe(lr=0.1, weight_decay=0.5)), eps=0.5)
+    assert column(table, "a", "bound_exact")[-1] == 56  # 0.95^28 = 0.238 is the first below 0.25
+    assert column(table, "a", "vacuous")[-1] is True
+    assert column(table, "b", "vacuous")[-1] is False
 
 
 def test_stacked_experts_have_the_m_of_their_tensor(tmp_path: Path) -> None:

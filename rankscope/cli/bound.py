@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
@@ -49,8 +52,8 @@ def bound(
         str | None,
         typer.Option(
             "--schedule",
-            help="mu over time, as '0:0.1,60:0.01,100:0.001': from step 0 on 0.1, ...; "
-            "from epoch 0 on with --steps-per-epoch.",
+            help="mu over time, as '0:0.1, 60:0.01, 100:0.001': 0.1 from step 0 on, 0.01 from "
+            "step 60 on, ...; epochs with --steps-per-epoch. Rows are at the end of each phase.",
             show_default=False,
         ),
     ] = None,
@@ -59,15 +62,24 @@ def bound(
     ] = None,
     until: Annotated[
         int | None,
-        typer.Option("--until", help="When training ends, in the schedule's unit."),
+        typer.Option(
+            "--until",
+            help="When training ends, in the schedule's unit. Default: long after its last change.",
+            show_default=False,
+        ),
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option("--width", help="A matrix's smaller side: where a bound is vacuous for it."),
+        typer.Option(
+            "--width", help="A matrix's smaller side: marks bounds that are vacuous for it."
+        ),
     ] = None,
     solve_for: Annotated[
         Literal["width", "eps", "lambda", "mu", "B"] | None,
-        typer.Option("--solve-for", help="What brings the bound below --width."),
+        typer.Option(
+            "--solve-for",
+            help="The least (of B the largest) that brings the exact count below --width.",
+        ),
     ] = None,
     optimizer: Annotated[
         str, typer.Option("--optimizer", help="The theorem is about SGD only.")
@@ -94,8 +106,6 @@ def bound(
     if output is not None:
         check_output(output)
     check_optimiser(optimizer)
-    if lambda_ and weight_decay:
-        raise UsageError("--lambda and --weight-decay exclude each other: one is half of the other")
     unit = 1 if steps_per_epoch is None else steps_per_epoch
     if schedule is None and steps_per_epoch is not None:
         raise UsageError("--steps-per-epoch needs a --schedule")
@@ -109,12 +119,23 @@ def bound(
         step=None if until is None else until * unit,
         width=width,
     )
-    decays = tuple(weight_decay or ()) or tuple(2 * value for value in lambda_ or ())
+    decays = _decays(lambda_ or (), weight_decay or ())
     question = BoundQuestion(
         setting, tuple(batch or ()), tuple(mu or ()), decays, tuple(eps or ()), solve_for
     )
     shown = report(bound_table(question))
     present(shown, as_json=as_json, output=output, everything=True)
+
+
+def _decays(lambdas: Sequence[float], weight_decays: Sequence[float]) -> tuple[float, ...]:
+    """PyTorch's weight decay from either of two options."""
+    if lambdas and weight_decays:
+        raise UsageError("--lambda and --weight-decay exclude each other: one is half of the other")
+    for value in lambdas:
+        if not 0 <= 2 * value < math.inf:
+            most = sys.float_info.max / 2
+            raise UsageError(f"lambda is {value:g}, expected a number from 0 to {most:.2g}")
+    return (*weight_decays, *(2 * value for value in lambdas))
 
 
 def _schedule(text: str | None, unit: int) -> tuple[tuple[int, float], ...]:

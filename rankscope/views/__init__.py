@@ -1,7 +1,7 @@
 """The views: from a report to text. The suffix of an output file chooses one.
 
 A new view is one file with a `render(report) -> str`, and one entry in `VIEWS`. Beside them stand
-the modules that make a report of a record.
+the modules that make a report of a record. Only the view that is asked for is imported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rankscope.errors import UsageError
 from rankscope.files import atomic_write
-from rankscope.views import csv, document, html, markdown
 from rankscope.views.report import Report
 
 
@@ -29,11 +28,35 @@ class View:
     render: Callable[[Report], str]
 
 
+def _document(report: Report) -> str:
+    from rankscope.views import document
+
+    return document.render(report)
+
+
+def _csv(report: Report) -> str:
+    from rankscope.views import csv
+
+    return csv.render(report)
+
+
+def _markdown(report: Report) -> str:
+    from rankscope.views import markdown
+
+    return markdown.render(report)
+
+
+def _page(report: Report) -> str:
+    from rankscope.views import html
+
+    return html.page(report)
+
+
 VIEWS: tuple[View, ...] = (
-    View(".json", document.render),
-    View(".csv", csv.render),
-    View(".md", markdown.render),
-    View(".html", html.page),
+    View(".json", _document),
+    View(".csv", _csv),
+    View(".md", _markdown),
+    View(".html", _page),
 )
 
 

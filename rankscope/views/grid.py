@@ -15,6 +15,7 @@ class Grid:
         rows: cells, already printable, one per heading.
         labels: how many of the leading columns are words; the rest are numbers.
         optional: how many of the trailing columns may be left out where there is no room.
+        metrics: whether these are metrics, which a reader can choose.
     """
 
     title: str
@@ -22,3 +23,4 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
     labels: int
     optional: int
+    metrics: bool = True

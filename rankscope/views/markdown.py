@@ -10,6 +10,9 @@ from rankscope.views.report import Report
 # Everything that CommonMark or GitHub's tables give a meaning to.
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&])")
 
+# What a cell of numbers is made of, which reads as itself: 1e-05, ~3, 128x64, 75%, 1-3.
+NUMBER = re.compile(r"~?[0-9][0-9.ex%+-]*|-|yes|no|inf")
+
 
 def render(report: Report, *, everything: bool = True) -> str:
     """GitHub-flavoured tables, and the remarks."""
@@ -27,7 +30,7 @@ def _grid(grid: Grid) -> str:
     rule = ["---" if i < grid.labels else "---:" for i in range(len(grid.headings))]
     lines = [_line([escape(heading) for heading in grid.headings]), _line(rule)]
     lines += [
-        _line([escape(cell) if i < grid.labels else cell for i, cell in enumerate(row)])
+        _line([cell if NUMBER.fullmatch(cell) else escape(cell) for cell in row])
         for row in grid.rows
     ]
     return f"**{escape(grid.title)}**\n\n" + "\n".join(lines) + "\n"

@@ -40,7 +40,8 @@ def grid_lines(grid: Grid, width: int) -> list[RenderableType]:
     left_out = grid.headings[count:]
     if left_out:
         more = ", ".join(left_out)
-        hint = "-o FILE or a wider terminal shows all, -m NAME chooses"
+        choose = ", -m NAME chooses" if grid.metrics else ""
+        hint = f"-o FILE or a wider terminal shows all{choose}"
         parts.append(Text(f"{len(left_out)} more ({hint}): {more}", style="dim"))
     parts.append(Text(""))
     return parts

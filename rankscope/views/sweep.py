@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rankscope.rows import Row
 from rankscope.table import Table
-from rankscope.text import natural, printable
+from rankscope.text import natural, printable, shortened
 from rankscope.views.cells import LOG_HEADINGS, headings
 from rankscope.views.columns import in_reading_order
 from rankscope.views.grid import Grid
@@ -28,6 +28,8 @@ SETTINGS = {
     "seed": "seed",
 }
 QUIET = (None, 0.0, False)  # not worth a word in a title
+
+MANY_LETTERS = 20  # of a model or data set in a column; four digits and a name beside it fit 80
 
 ACCURACY = ("test_accuracy", "train_accuracy")
 
@@ -85,7 +87,7 @@ def _grid(
     cells = tuple(
         (
             name,
-            *(_setting(row[key]) for key in varied),
+            *(shortened(_setting(row[key]), MANY_LETTERS) for key in varied),
             *(number(row.get(key)) for key in keys),
         )
         for name, row in zip(names, rows, strict=True)

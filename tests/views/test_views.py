@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from rankscope.sweeps import SETTINGS
 from rankscope.table import Table
 from rankscope.text import INVISIBLE
 from rankscope.views import (
@@ -31,6 +32,7 @@ from rankscope.views import (
 from rankscope.views import csv as csv_view
 from rankscope.views import html as html_view
 from rankscope.views.analysis import report
+from rankscope.views.columns import in_reading_order
 
 HOSTILE = {
     "ansi": "w\x1b[31mred\x1b[0m",
@@ -147,7 +149,7 @@ def test_a_file_is_a_whole_page_and_a_notebook_gets_a_fragment() -> None:
     fragment = html_view.render(report(made))
     assert fragment.startswith("<table>")
     assert not re.search("<(html|style|body|meta)", fragment)
-    assert view_for(Path("x.html")).render is html_view.page
+    assert view_for(Path("x.html")).render(report(made)) == page
 
 
 def test_csv_cells_are_no_formulas() -> None:
@@ -379,3 +381,178 @@ def test_left_out_columns_are_named_with_how_to_get_them() -> None:
 )
 def test_sizes(count: float, text: str) -> None:
     assert inspection.size(count) == text
+
+
+def sweep_table(text: str, *, varied: bool = False) -> Table:
+    """A table of runs in which everything that comes from files says the same."""
+    settings = dict.fromkeys(SETTINGS, None) | {"model": text, "data": text, "optimiser": text}
+    runs = [
+        settings
+        | {
+            "source": f"{text}/{number}",
+            "B": number,
+            "data": f"{text}{number if varied else ''}",
+            "seed": number % 2,
+            "step": 3,
+            "rank": 3.0,
+            "norm_ratio": 1.0,
+            "test_accuracy": 0.5,
+            "no_bound": text if number == 3 else "",
+            "remarks": [text],
+            "assumption": {
+                "tolerance": 0.01,
+                "converged": number == 1,
+                "since_step": 3 if number == 1 else None,
+                "not_converged": [] if number == 1 else [text],
+            },
+            "bound_kept": {
+                "checked": 4,
+                "violated": 1,
+                "violations": [{"name": text, "step": 3, "eps": 0.1, "rank": 5, "bound": 2}],
+            },
+        }
+        for number in (1, 2, 3)
+    ]
+    matrices = [
+        {
+            "name": text,
+            "step": 3,
+            "shape": [4, 3],
+            "dtype": "float32",
+            "kind": "linear",
+            "averaged": True,
+            "status": "ok",
+            "rank": 3,
+            "norm_ratio": 1.0,
+            "route": "gram",
+            "notes": {"norm_ratio": text},
+            "source": run["source"],
+        }
+        for run in runs
+    ]
+    summary = [
+        {"source": run["source"], "step": 3, "matrices": 1, "averaged": 1, "unmeasured": 0}
+        | {"missing": 0, "rank": 3.0, "norm_ratio": 1.0, text: text}
+        for run in runs
+    ]
+    crossings = [
+        {
+            "name": text,
+            "varied": "B",
+            "fixed": {"model": text},
+            "levels": [1, 2],
+            "crossing": 1.5,
+            "smallest": 1,
+            "largest": 2,
+            "agreement": 0.75,
+            "head_mass": [0.9, 0.8],
+        }
+    ]
+    columns = ("rank", "norm_ratio")
+    trends = ({"sentence": f"rank at B 1 -> 3 (model {text})"},)
+    return Table(
+        columns,
+        tuple(matrices),
+        (),
+        tuple(summary),
+        {"columns": list(columns), "command": [text]},
+        tuple(runs),
+        trends,
+        tuple(crossings),
+    )
+
+
+@pytest.mark.parametrize("varied", [False, True])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_nothing_in_a_run_acts(case: str, varied: bool) -> None:
+    made = sweep_table(HOSTILE[case], varied=varied)
+    for view in VIEWS:
+        text = view.render(report(made))
+        text.encode("utf-8")
+        assert not acting(text), view.suffix
+    plain = sweep_table("plain", varied=varied)
+    for part in (slice(None), slice(1), slice(2, None)):
+        only, like = (replace(one, runs=one.runs[part]) for one in (made, plain))
+        for everything in (False, True):
+            shown = terminal.render(report(only), width=2000, everything=everything)
+            assert not acting(shown)
+            lines = terminal.render(report(like), width=2000, everything=everything).count("\n")
+            assert shown.count("\n") == lines  # none is forged
+
+
+def test_html_of_runs_holds_no_tag_but_its_own() -> None:
+    seen: set[str] = set()
+
+    class Tags(html.parser.HTMLParser):
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            seen.add(tag)
+
+    for name in HOSTILE.values():
+        Tags().feed(html_view.render(report(sweep_table(name)), everything=True))
+    assert seen == {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
+
+
+@pytest.mark.parametrize("varied", [False, True])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_markdown_of_runs_keeps_its_tables(case: str, varied: bool) -> None:
+    lines = markdown.render(report(sweep_table(HOSTILE[case], varied=varied))).splitlines()
+    wanted = markdown.render(report(sweep_table("plain", varied=varied))).splitlines()
+    assert len(lines) == len(wanted)
+    for line, like in zip(lines, wanted, strict=True):
+        assert bars(line) == bars(like)
+        if bars(line) and "---" not in line:
+            assert not re.search(r"(?<!\\)[`*<\[]", line.replace("\\\\", ""))
+
+
+def bars(line: str) -> int:
+    """Those that end a cell."""
+    return len(re.findall(r"(?<!\\)\|", line.replace("\\\\", "")))
+
+
+def test_csv_of_runs_is_rows_of_equal_length() -> None:
+    for name in HOSTILE.values():
+        rows = list(csv.reader(io.StringIO(csv_view.render(report(sweep_table(name))))))
+        assert [len(row) for row in rows] == [12] * 4
+        assert not any(cell.startswith(("=", "+", "@")) for row in rows for cell in row)
+
+
+def test_a_sentence_is_for_the_eye_and_numbers_are_for_the_grid() -> None:
+    made = sweep_table("net")
+    text = terminal.render(report(made), width=400)
+    assert "3 runs: model net, data net, optimiser net" in text
+    assert "within 0.01 of 1 at the end in every matrix of 1 of 3 runs; not in net/2, net/3" in text
+    assert "net/3: net" in text
+    assert text.count("exceeded by 1 of 4 ranks, in net at step 3 by 5 against 2") == 3
+    assert "rank at B 1 -> 3 (model net)." in text
+    assert re.search(r"^net +B +1\.500 +1-2 +75% +90% +80%", text, re.MULTILINE)
+
+
+def test_the_rank_its_bound_and_the_ratio_come_first() -> None:
+    given = ["effective_rank", "rank@0.1", "norm_ratio", "bound_closed@0.1", "vacuous@0.1"]
+    given += ["bound_exact@0.1", "bound_measured@0.1", "rank@0.01", "bound_exact@0.01"]
+    order = in_reading_order(given)
+    assert sorted(order) == sorted(given)
+    assert order[:4] == ["rank@0.1", "rank@0.01", "bound_exact@0.1", "bound_exact@0.01"]
+    assert order[4] == "norm_ratio"
+    assert order[5] == "effective_rank"
+    assert order[6:] == ["bound_measured@0.1", "bound_closed@0.1", "vacuous@0.1"]
+    assert in_reading_order(["rank", "stable_rank"]) == ["rank", "stable_rank"]
+
+
+def test_yes_no_and_infinite() -> None:
+    assert [numbers.number(value) for value in (True, False, None, 7)] == ["yes", "no", "-", "7"]
+    row = {"vacuous": True, "bound_exact": None, "notes": {"bound_exact": "infinite: mu is 0"}}
+    assert cells.cell(row, "vacuous") == "yes"
+    assert cells.cell(row, "bound_exact") == "inf"
+    assert cells.headings(["bound_exact@0.001", "norm_ratio"]) == (
+        "bound exact @0.001",
+        "norm ratio",
+    )
+
+
+def test_long_settings_that_vary_fit_the_terminal() -> None:
+    made = sweep_table("a data set with a very long description " * 5, varied=True)
+    text = terminal.render(report(made), width=80)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    row = next(line for line in text.splitlines() if "description 2" in line)
+    assert re.search(r"description 2 +2 +0 +0\.5000 +3\.000", row)

@@ -272,7 +272,7 @@ def _run(series: Series, question: Question, given: Given, average: Average) -> 
     if training is not None and average == "all":
         training = replace(training, averaged={})
     theory = Theory(training, tuple(dict.fromkeys(question.eps)), question.norm)
-    return Run(record, {line["step"]: line for line in log}, theory, given)
+    return Run(record, {line["step"]: line for line in log}, theory)
 
 
 def _provenance(inventory: Inventory, question: Question, how: How) -> Row:

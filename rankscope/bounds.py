@@ -28,6 +28,10 @@ TIE = Decimal(2) ** -50
 LEAST_DECAY = 1e-25
 
 
+# n* grows as 1 / (1 - momentum), and its search with it: 0.1 s here.
+MOST_MOMENTUM = 0.9999
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """Updates with the same hyperparameters.
@@ -79,6 +83,11 @@ class Dynamics:
                 raise UsageError(f"the batch size is {phase.batch}, expected at least 1")
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum is {self.momentum:g}, expected a number from 0 below 1")
+        if self.momentum > MOST_MOMENTUM:
+            raise UsageError(
+                f"momentum is {self.momentum!r}, expected at most {MOST_MOMENTUM}: the count takes "
+                "1 / (1 - momentum) steps and more"
+            )
 
     def phase(self, update: int) -> Phase:
         """The phase of an update, at least 0."""
@@ -278,7 +287,7 @@ def closed_form(inputs: int, batch: int, mu: float, weight_decay: float, eps: fl
     check_rates(mu, weight_decay)
     check_eps(eps)
     shrink = mu * weight_decay
-    return inputs * batch * math.log(2 / eps) / shrink if shrink > 0 else math.inf
+    return inputs * batch * (math.log(2) - math.log(eps)) / shrink if shrink > 0 else math.inf
 
 
 def check_rates(mu: float, weight_decay: float) -> None:

@@ -24,9 +24,6 @@ LEVELS = (1e-3, 0.01, 0.05, 0.3)
 # Numbers that a reader of the JSON document in any language can hold.
 MOST = 2**63 - 1
 
-# n* grows as 1 / (1 - momentum), and its search with it: 0.1 s here.
-MOST_MOMENTUM = 0.9999
-
 Row = dict[str, Any]
 
 
@@ -178,11 +175,6 @@ def _check_numbers(question: BoundQuestion) -> None:
             raise UsageError(f"{name} is {value}, expected at least 1")
         if value > MOST:
             raise UsageError(f"{name} is above 2^63 - 1 = {MOST}, the largest expected")
-    if MOST_MOMENTUM < one.momentum < 1:
-        raise UsageError(
-            f"momentum is {one.momentum!r}, expected at most {MOST_MOMENTUM}: the count takes "
-            "1 / (1 - momentum) steps and more"
-        )
     for eps in question.eps:
         check_eps(eps)
     if 0 in question.weight_decay or 0 in question.mu:

@@ -131,8 +131,17 @@ class History:
             "tolerance": found.tolerance,
             "converged": found.converged,
             "since_step": found.since_step,
+            "mu": self._mu(series, found.since_step),
             "not_converged": list(found.not_converged),
         }
+
+    def _mu(self, series: int, step: int | None) -> float | None:
+        """The step size at a step: a ratio is near 1 wherever that is small enough."""
+        theory = self.theories[series]
+        training = theory.training if theory else None
+        if step is None or training is None or training.dynamics is None:
+            return None
+        return training.dynamics.phase(max(step - 1, 0)).mu
 
     def _kept(self, series: int, theory: Theory) -> Row | None:
         """How many ranks were compared with Lemma 3.2's bound, and which exceed it."""

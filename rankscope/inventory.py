@@ -86,6 +86,10 @@ def take_inventory(
             stores[index].remember(snapshot.path, listing, seen)
         specs, skipped = select(listing, selection)
         inventory.entries.append(Entry(index, snapshot, listing, specs, skipped, remembered))
+    if not places:
+        first = all_series[0]
+        reason = first.skipped[0].reason if first.skipped else "holds no snapshot"
+        raise InputRejected(first.path, reason)
     if inventory.rejected and not inventory.entries:
         raise inventory.rejected[0][1]
     check_selection(selection, [entry.listing for entry in inventory.entries])

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rankscope.bounds import Dynamics
 from rankscope.crossing import common_crossing
 from rankscope.question import Column
 from rankscope.rows import Row
 from rankscope.runrecord import RunRecord
-from rankscope.training import Given
 from rankscope.trends import PREDICTED, Point, Trend, trends
 
 # How a run was trained, as far as a row of it says.
@@ -36,28 +36,28 @@ VARIED = ("B", "mu", "weight_decay", "momentum", "nesterov", "optimiser", "model
 COUNTING = ("rank", "effective_rank", "approximation_rank", "numerical_rank", "stable_rank")
 
 
-def settings_row(run: RunRecord | None, given: Given) -> Row:
-    """How a run was trained, by what the user states, else by its record; None where unknown."""
+def settings_row(run: RunRecord | None, dynamics: Dynamics | None) -> Row:
+    """How a run was trained: by its updates where they are known, else by its record; or None.
+
+    The updates are those that the bound is reckoned with: what the user states has gone in, and
+    what only the log has.
+    """
     run = run or RunRecord()
     known, optimiser = run.hyperparameters, run.optimiser
     row: Row = {"model": run.model, "data": run.data, "seed": run.seed}
-    row["optimiser"] = optimiser.name if optimiser else None
-    row["momentum"] = optimiser.momentum if optimiser else None
-    row["nesterov"] = optimiser.nesterov if optimiser else None
-    row["B"] = known.batch_size * known.world_size * known.accumulation if known else None
-    row["mu"] = known.lr if known else None
-    row["lambda"] = None  # its place; filled in below
-    row["weight_decay"] = known.weight_decay if known else None
-    stated = {
-        "momentum": given.momentum,
-        "nesterov": given.nesterov,
-        "B": given.batch,
-        "mu": given.mu,
-        "weight_decay": given.weight_decay,
-    }
-    row |= {key: value for key, value in stated.items() if value is not None}
-    row["lambda"] = None if row["weight_decay"] is None else row["weight_decay"] / 2
-    return row
+    row["optimiser"] = optimiser.name if optimiser else "sgd" if dynamics else None
+    if dynamics is not None:
+        first = dynamics.phases[0]
+        row |= {"momentum": dynamics.momentum, "nesterov": dynamics.nesterov}
+        row |= {"B": first.batch, "mu": first.mu}
+        decay: float | None = first.weight_decay
+    else:
+        row["momentum"] = optimiser.momentum if optimiser else None
+        row["nesterov"] = optimiser.nesterov if optimiser else None
+        row["B"] = known.batch_size * known.world_size * known.accumulation if known else None
+        row["mu"] = known.lr if known else None
+        decay = known.weight_decay if known else None
+    return row | {"lambda": None if decay is None else decay / 2, "weight_decay": decay}
 
 
 def trend_keys(columns: Sequence[Column]) -> tuple[str, ...]:

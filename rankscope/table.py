@@ -26,7 +26,6 @@ from rankscope.sweeps import (
     trend_keys,
     trend_row,
 )
-from rankscope.training import Given
 from rankscope.trajectory import Theory
 
 SCHEMA = "rankscope/analysis/1"
@@ -137,13 +136,11 @@ class Run:
         record: its run.json; None where there is none.
         log: what its log says by step.
         theory: what the theory says of it; None where it is a single checkpoint.
-        given: what the user states of it.
     """
 
     record: RunRecord | None = None
     log: Mapping[int, Row] = field(default_factory=dict)
     theory: Theory | None = None
-    given: Given = Given()  # noqa: RUF009 - frozen
 
 
 def build(
@@ -240,7 +237,7 @@ def _ends(
             "no_bound": training.reason if training else "nothing is known of the training",
             "remarks": list(training.remarks) if training else [],
         }
-        settings = settings_row(run.record, run.given)
+        settings = settings_row(run.record, training.dynamics if training else None)
         final = {key: value for key, value in last[index].items() if key not in settings}
         head = {"source": final["source"]}
         ends[index] = head | settings | final | told | history.verdicts(index)

@@ -103,7 +103,7 @@ class Trend:
         if self.tau is None:
             return f"{self._head()}: {first:.4g} in every run, no trend"
         label = _words(self.varied)
-        means = f"mean {first:.4g} -> {last:.4g}"
+        means = f"mean {_ends(first, last)}"
         verb = "rises" if self.tau > 0 else "falls"
         tests = self._tests()
         said = {
@@ -239,6 +239,12 @@ def _mean(values: Sequence[float]) -> float:
 def _rounded(value: float) -> float:
     """To 12 digits: averages of whole numbers that are equal stay so whatever their summation."""
     return float(f"{value:.12g}")
+
+
+def _ends(first: float, last: float) -> str:
+    """Both in as many digits as tell them apart, four at least."""
+    texts = ((f"{first:.{digits}g}", f"{last:.{digits}g}") for digits in range(4, 17))
+    return " -> ".join(next((pair for pair in texts if pair[0] != pair[1]), (f"{first:.4g}",) * 2))
 
 
 def _words(name: str) -> str:

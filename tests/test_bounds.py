@@ -463,6 +463,11 @@ class TestRefusals:
         with pytest.raises(UsageError, match="expected a number from 0 below 1"):
             constant(0.1, 0.1, momentum)
 
+    @pytest.mark.parametrize("momentum", [0.99991, 0.9999999999999999])
+    def test_momentum_that_would_take_too_long(self, momentum: float) -> None:
+        with pytest.raises(UsageError, match=r"expected at most 0\.9999: the count"):
+            constant(0.1, 0.1, momentum)
+
     @pytest.mark.parametrize("batch", [0, -8])
     def test_batch(self, batch: int) -> None:
         with pytest.raises(UsageError, match=f"batch size is {batch}, expected at least 1"):
@@ -473,4 +478,4 @@ class TestRefusals:
         check_rates(1.0, math.nextafter(1, 0))
         check_eps(5e-324)
         check_eps(math.nextafter(2, 0))
-        constant(0.1, 0.1, math.nextafter(1, 0))
+        constant(0.1, 0.1, 0.9999)

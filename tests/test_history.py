@@ -129,6 +129,7 @@ def test_the_assumption_names_the_layers_that_have_not_converged(tmp_path: Path)
         "tolerance": 0.01,
         "converged": False,
         "since_step": None,
+        "mu": None,
         "not_converged": ["never"],
     }
     assert "not within 0.01 of 1 at the end in never" in shown(table)
@@ -136,7 +137,8 @@ def test_the_assumption_names_the_layers_that_have_not_converged(tmp_path: Path)
         del arrays["never"]
     table = ask(write_run(tmp_path / "other", saved))
     assert table.runs[0]["assumption"]["since_step"] == 30
-    assert "in every matrix since step 30" in shown(table)
+    assert table.runs[0]["assumption"]["mu"] == 0.1
+    assert "in every matrix since step 30 (mu 0.1 there)" in shown(table)
 
 
 class TestMeans:

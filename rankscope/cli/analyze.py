@@ -113,6 +113,12 @@ def analyze(
     if spectra and (output is None or as_json):
         raise typer.BadParameter("--spectra writes to a file: -o FILE.csv or FILE.h5, no --json")
     decay = one_decay(lambda_, weight_decay)
+    given = Given(batch, mu, decay, momentum, nesterov, inputs)
+    if spectra and (metric or given.anything or average != "marked" or everything):
+        raise typer.BadParameter(
+            "--spectra writes singular values, which --metric, --average, --all and how a run was "
+            "trained do not change"
+        )
     levels = tuple(eps or (DEFAULT_EPS,))
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
     how = How(route, workers, store or not no_store, verify)
@@ -134,7 +140,7 @@ def analyze(
                 norm=norm,
                 selection=selection,
                 how=replace(how, progress=progress),
-                given=Given(batch, mu, decay, momentum, nesterov, inputs),
+                given=given,
                 average=average,
             ),
         )

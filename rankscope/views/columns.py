@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rankscope.rows import Row
 from rankscope.trajectory import CLOSED, EXACT, MEASURED, RATIO, VACUOUS
 from rankscope.views.cells import split_key
 
@@ -12,13 +13,17 @@ FIRST = ("rank", EXACT, RATIO)
 LAST = (MEASURED, CLOSED, VACUOUS)
 
 
-def in_reading_order(columns: Sequence[str]) -> list[str]:
-    """The columns as they are shown: a narrow screen leaves out the last ones."""
+def in_reading_order(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """The columns as they are shown: a narrow screen leaves out the last ones.
+
+    Bounds that no row has stand last.
+    """
 
     def place(key: str) -> int:
         name = split_key(key)[0]
-        if name in FIRST:
+        empty = name in (EXACT, RATIO) and all(row.get(key) is None for row in rows)
+        if name in FIRST and not empty:
             return FIRST.index(name) - len(FIRST)
-        return LAST.index(name) + 1 if name in LAST else 0
+        return LAST.index(name) + 1 if name in LAST else len(LAST) + 1 if empty else 0
 
     return sorted(columns, key=place)

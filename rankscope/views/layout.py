@@ -23,7 +23,7 @@ from rankscope.views.cells import (
 from rankscope.views.columns import in_reading_order
 from rankscope.views.grid import Grid
 from rankscope.views.numbers import counted, number
-from rankscope.views.sweep import sweep_grids
+from rankscope.views.sweep import is_sweep, sweep_grids
 
 # More rows than this are summed up: a terminal shows some 50 lines.
 MANY_MATRICES = 48
@@ -36,7 +36,7 @@ def grids(table: Table, *, everything: bool) -> list[Grid]:
 
     Of several runs a row each, and what they say together; everything of each on request.
     """
-    shown: list[Grid] = sweep_grids(table) if len(table.runs) > 1 else []
+    shown: list[Grid] = sweep_grids(table) if is_sweep(table) else []
     if shown and not everything:
         return shown
     for source, summary in by_source(table.summary).items():
@@ -79,7 +79,7 @@ def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: boo
     keys = [
         *front,
         *accuracy[-1:],
-        *in_reading_order(table.columns),
+        *in_reading_order(table.columns, summary),
         *(k for k in back if k not in accuracy[-1:]),
     ]
     left_out = len(summary) - len(chosen)
@@ -117,10 +117,11 @@ def _lacking(row: Row) -> int:
 def _matrices(table: Table, source: str, rows: Sequence[Row], *, everything: bool) -> Grid:
     title = place(source, rows)
     several = len({row["step"] for row in rows}) > 1
+    keys = in_reading_order(table.columns, rows)
     if everything or len(rows) <= MANY_MATRICES:
         head = ("step", "matrix") if several else ("matrix",)
         cells = [
-            (*((step(row),) if several else ()), printable(row["name"]), *_measures(table, row))
+            (*((step(row),) if several else ()), printable(row["name"]), *_measures(keys, row))
             for row in rows
         ]
         labels = len(head)
@@ -128,10 +129,10 @@ def _matrices(table: Table, source: str, rows: Sequence[Row], *, everything: boo
         head, labels = ("matrices", "n"), 1
         title += ": means over layers (--all shows every matrix)"
         cells = [
-            (printable(pattern), _size(group), *_measures(table, _mean(table, group)))
+            (printable(pattern), _size(group), *_measures(keys, _mean(table, group)))
             for pattern, group in by_pattern(rows).items()
         ]
-    heads = (*head, "shape", "type", *headings(in_reading_order(table.columns)))
+    heads = (*head, "shape", "type", *headings(keys))
     return Grid(title, heads, tuple(cells), labels, optional=len(table.columns))
 
 
@@ -188,14 +189,14 @@ def _mean(table: Table, group: Sequence[Row]) -> Row:
     }
 
 
-def _measures(table: Table, row: Row) -> tuple[str, ...]:
+def _measures(keys: Sequence[str], row: Row) -> tuple[str, ...]:
     """The cells of a matrix after its name."""
     shape = "x".join(map(str, row["shape"])) if row["shape"] else "various"
     dtype = SHORT_TYPES.get(row["dtype"], row["dtype"]) if row["dtype"] else "various"
     if row["status"] != "ok":
-        blank = ("",) * (len(table.columns) - 1)
+        blank = ("",) * (len(keys) - 1)
         return (shape, str(dtype), row["status"].replace("_", " "), *blank)
-    return (shape, str(dtype), *(cell(row, key) for key in in_reading_order(table.columns)))
+    return (shape, str(dtype), *(cell(row, key) for key in keys))
 
 
 def spaced(rows: Sequence[Row], count: int) -> list[Row]:

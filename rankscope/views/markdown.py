@@ -7,8 +7,8 @@ import re
 from rankscope.views.grid import Grid
 from rankscope.views.report import Report
 
-# Everything that CommonMark or GitHub's tables give a meaning to.
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&])")
+# Everything that CommonMark or GitHub's tables give a meaning to, and what GitHub makes links of.
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~@&]|:(?=//)|\.(?<=www\.))")
 
 # What a cell of numbers is made of, which reads as itself: 1e-05, ~3, 128x64, 75%, 1-3.
 NUMBER = re.compile(r"~?[0-9][0-9.ex%+-]*|-|yes|no|inf")

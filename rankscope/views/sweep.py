@@ -34,21 +34,29 @@ MANY_LETTERS = 20  # of a model or data set in a column; four digits and a name 
 ACCURACY = ("test_accuracy", "train_accuracy")
 
 
+def is_sweep(table: Table) -> bool:
+    """Whether there are several runs, one at least says how it was trained, and nothing else."""
+    known = any(run[key] is not None for run in table.runs for key in SETTINGS)
+    return known and 1 < len(table.runs) == len({row["source"] for row in table.summary})
+
+
 def sweep_grids(table: Table) -> list[Grid]:
     """The runs, sorted by what varies; the means over runs that differ in nothing but the seed."""
     runs = sorted(table.runs, key=_order)
     varied = [key for key in SETTINGS if len({run[key] for run in runs}) > 1]
     same = [
-        f"{SETTINGS[key]} {_setting(runs[0][key])}"
+        f"{SETTINGS[key]} {shortened(_setting(runs[0][key]), MANY_LETTERS)}"
         for key in SETTINGS
         if key not in varied and runs[0][key] not in QUIET
     ]
-    title = f"{len(runs)} runs" + (f": {printable(', '.join(same))}" if same else "")
+    if len({run["step"] for run in runs}) > 1:
+        varied.append("step")  # they ended at different ones
+    title = f"{len(runs)} runs" + (f": {', '.join(same)}" if same else "")
     grids = [_grid(title, table, runs, varied, names=_names(runs))]
-    levels = _groups(runs, [key for key in varied if key != "seed"])
+    shown = [key for key in varied if key not in ("seed", "step")]
+    levels = _groups(runs, shown)
     if 1 < len(levels) < len(runs):
         means = [_mean(table, group) for group in levels]
-        shown = [key for key in varied if key != "seed"]
         title = "means over runs that differ in the seed only"
         counts = [str(len(group)) for group in levels]
         grids.append(_grid(title, table, means, shown, names=counts, head="runs"))
@@ -83,7 +91,7 @@ def _grid(
     logged = [key for key in ACCURACY if any(row.get(key) is not None for row in rows)][:1]
     others = [key for key in LOG_HEADINGS if key not in (*logged, "epoch")]
     others = [key for key in others if any(row.get(key) is not None for row in rows)]
-    keys = [*logged, *in_reading_order(table.columns), *others]
+    keys = [*logged, *in_reading_order(table.columns, rows), *others]
     cells = tuple(
         (
             name,
@@ -92,7 +100,7 @@ def _grid(
         )
         for name, row in zip(names, rows, strict=True)
     )
-    heads = (head, *(SETTINGS[key] for key in varied), *headings(keys))
+    heads = (head, *(SETTINGS.get(key, key) for key in varied), *headings(keys))
     return Grid(title, heads, cells, labels=1, optional=max(0, len(keys) - 2))
 
 
@@ -122,21 +130,30 @@ def _mean(table: Table, group: Sequence[Row]) -> Row:
 
 
 def _crossings(table: Table) -> list[Grid]:
-    """Per layer, how many singular values are large: larger where more are forgotten."""
-    if not table.crossings:
-        return []
+    """A table for what varies: per layer, how many singular values are large, and their mass."""
+    groups: dict[tuple[str, str, tuple[float, ...]], list[Row]] = {}
+    for row in table.crossings:
+        key = (row["varied"], str(row["fixed"]), tuple(row["levels"]))
+        groups.setdefault(key, []).append(row)
+    return [_crossing(varied, levels, rows) for (varied, _, levels), rows in groups.items()]
+
+
+def _crossing(varied: str, levels: Sequence[float], rows: Sequence[Row]) -> Grid:
     cells = tuple(
         (
             printable(row["name"]),
-            _setting(row["varied"]),
             number(row["crossing"]),
             f"{row['smallest']}-{row['largest']}",
             f"{row['agreement']:.0%}",
-            f"{row['head_mass'][0]:.0%}",
-            f"{row['head_mass'][-1]:.0%}",
+            *(f"{mass:.0%}" for mass in row["head_mass"]),
         )
-        for row in table.crossings
+        for row in rows
     )
-    heads = ("matrix", "varied", "crossing", "range", "agreement", "head first", "head last")
-    title = "where spectra cross from level to level: so many values are large"
-    return [Grid(title, heads, cells, labels=1, optional=0)]
+    word = SETTINGS[varied]
+    heads = (
+        *("matrix", "crossing", "range", "agree"),
+        *(f"mass at {_setting(level)}" for level in levels),
+    )
+    ends = f"{word} {_setting(levels[0])} to {_setting(levels[-1])}"
+    title = f"where spectra cross from {ends}: so many values are large, with so much of the mass"
+    return Grid(title, heads, cells, labels=1, optional=len(levels))

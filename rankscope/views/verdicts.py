@@ -11,6 +11,7 @@ from rankscope.trajectory import EXACT, VACUOUS
 from rankscope.views.cells import split_key
 from rankscope.views.numbers import counted
 from rankscope.views.report import Remark
+from rankscope.views.sweep import is_sweep
 
 MANY_NAMES = 3  # layers or runs named in a sentence; the rest are counted
 
@@ -19,7 +20,13 @@ RATIO_WORDS = "||W_(T-1)|| / ||W_T|| over snapshots"
 
 def verdicts(table: Table) -> list[Remark]:
     """One or two sentences a run, or for all runs of a sweep together; then the trends."""
-    lines = _single(table, table.runs[0]) if len(table.runs) == 1 else _several(table.runs)
+    if is_sweep(table):
+        lines = _several(table.runs)
+    else:
+        alone = len(table.runs) == 1
+        wheres = ["" if alone else f"{printable(run['source'])}: " for run in table.runs]
+        pairs = zip(table.runs, wheres, strict=True)
+        lines = [line for run, where in pairs for line in _single(table, run, where)]
     lines += [Remark(printable(row["sentence"]) + ".", strong=True) for row in table.trends]
     several = len(table.runs) > 1
     for run in table.runs:
@@ -28,25 +35,27 @@ def verdicts(table: Table) -> list[Remark]:
     return lines
 
 
-def _single(table: Table, run: Row) -> list[Remark]:
+def _single(table: Table, run: Row, where: str) -> list[Remark]:
     found = run["assumption"]
     lines: list[Remark] = []
     if found is not None:
-        lines.append(Remark(f"{RATIO_WORDS}: {_converged(found)}", strong=True))
+        lines.append(Remark(f"{where}{RATIO_WORDS}: {_converged(found)}", strong=True))
     if run["no_bound"]:
         if run["B"] is not None or run["optimiser"] is not None:
-            lines.append(Remark(printable(run["no_bound"])))
+            lines.append(Remark(where + printable(run["no_bound"])))
         return lines
     own = [row for row in table.matrices if row["source"] == run["source"]]
     rows = [row for row in own if row["step"] == run["step"]]
-    lines += [Remark(text, strong=True) for text in _vacuous(table, rows)]
-    return lines + _kept(run, "")
+    lines += [Remark(where + text, strong=True) for text in _vacuous(table, rows)]
+    return lines + _kept(run, where)
 
 
 def _converged(found: Row) -> str:
     tolerance, missing = found["tolerance"], found["not_converged"]
     if found["converged"]:
-        return f"within {tolerance:g} of 1 in every matrix since step {found['since_step']}"
+        mu = found.get("mu")
+        small = "" if mu is None else f" (mu {mu:g} there)"
+        return f"within {tolerance:g} of 1 in every matrix since step {found['since_step']}{small}"
     return f"not within {tolerance:g} of 1 at the end in {_named(missing)}"
 
 

@@ -71,7 +71,7 @@ def test_momentum_can_be_stated(run: Run, foreign: Path) -> None:
     bounds = [one["matrices"][-1]["bound_exact"] for one in (plain, heavy, nesterov)]
     assert bounds[1] < bounds[0]  # steps of twice the size forget sooner
     assert bounds[2] != bounds[1]
-    assert [one["runs"][0]["nesterov"] for one in (plain, heavy, nesterov)] == [None, None, True]
+    assert [one["runs"][0]["nesterov"] for one in (plain, heavy, nesterov)] == [False, False, True]
     assert heavy["matrices"][-1]["bound_closed"] is None
 
 

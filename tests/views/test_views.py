@@ -524,19 +524,30 @@ def test_a_sentence_is_for_the_eye_and_numbers_are_for_the_grid() -> None:
     assert "net/3: net" in text
     assert text.count("exceeded by 1 of 4 ranks, in net at step 3 by 5 against 2") == 3
     assert "rank at B 1 -> 3 (model net)." in text
-    assert re.search(r"^net +B +1\.500 +1-2 +75% +90% +80%", text, re.MULTILINE)
+    assert "where spectra cross from B 1 to 2: so many values are large" in text
+    assert re.search(r"^net +1\.500 +1-2 +75% +90% +80%", text, re.MULTILINE)
 
 
 def test_the_rank_its_bound_and_the_ratio_come_first() -> None:
     given = ["effective_rank", "rank@0.1", "norm_ratio", "bound_closed@0.1", "vacuous@0.1"]
     given += ["bound_exact@0.1", "bound_measured@0.1", "rank@0.01", "bound_exact@0.01"]
-    order = in_reading_order(given)
+    order = in_reading_order(given, [dict.fromkeys(given, 1)])
     assert sorted(order) == sorted(given)
     assert order[:4] == ["rank@0.1", "rank@0.01", "bound_exact@0.1", "bound_exact@0.01"]
     assert order[4] == "norm_ratio"
     assert order[5] == "effective_rank"
     assert order[6:] == ["bound_measured@0.1", "bound_closed@0.1", "vacuous@0.1"]
-    assert in_reading_order(["rank", "stable_rank"]) == ["rank", "stable_rank"]
+    assert in_reading_order(["rank", "stable_rank"], []) == ["rank", "stable_rank"]
+
+
+def test_bounds_that_no_row_has_come_last() -> None:
+    keys = ["rank", "bound_exact", "norm_ratio", "stable_rank", "vacuous"]
+    rows: list[dict[str, Any]] = [
+        {"bound_exact": None, "norm_ratio": None},
+        {"bound_exact": None, "norm_ratio": 1.0},
+    ]
+    order = ["rank", "norm_ratio", "stable_rank", "vacuous", "bound_exact"]
+    assert in_reading_order(keys, rows) == order
 
 
 def test_yes_no_and_infinite() -> None:

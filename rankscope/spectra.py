@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from rankscope.crossing import crossing
 from rankscope.errors import UsageError
 from rankscope.files import atomic_path, atomic_write
 from rankscope.inventory import Inventory
@@ -24,6 +23,7 @@ from rankscope.measure import Measured
 from rankscope.metrics.thresholded import Norm
 from rankscope.question import Column
 from rankscope.records import MatrixSpec, Spectrum
+from rankscope.sweeps.crossing import crossing
 from rankscope.text import printable
 from rankscope.views.csv import safe
 

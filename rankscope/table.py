@@ -16,7 +16,7 @@ from rankscope.question import Column, read_all
 from rankscope.records import Spectrum
 from rankscope.rows import Row, averages, write
 from rankscope.runrecord import RunRecord
-from rankscope.sweeps import (
+from rankscope.sweeps.runs import (
     SETTINGS,
     Final,
     crossings,

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rankscope.bounds import Dynamics, Phase
+from rankscope.bounds.dynamics import Dynamics, Phase
+from rankscope.bounds.optimisers import check_optimiser
 from rankscope.errors import UsageError
-from rankscope.optimisers import check_optimiser
 from rankscope.runrecord import Hyperparameters, Optimiser, RunRecord
 
 # Numbers that differ by a smaller share are the same: a logger may round.

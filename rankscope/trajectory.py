@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.bounds import Dynamics, closed_form
+from rankscope.bounds.closed import closed_form
+from rankscope.bounds.dynamics import Dynamics
 from rankscope.metrics.thresholded import Norm
 from rankscope.question import eps_key
 from rankscope.records import INFINITE, Reading

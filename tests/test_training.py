@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from rankscope.bounds import Dynamics, Phase
+from rankscope.bounds.dynamics import Dynamics, Phase
+from rankscope.bounds.optimisers import ELEMENTWISE, check_optimiser
 from rankscope.errors import UsageError
-from rankscope.optimisers import ELEMENTWISE, check_optimiser
 from rankscope.runrecord import Hyperparameters, MatrixRecord, Optimiser, RunRecord
 from rankscope.training import Given, Training, training_of
 

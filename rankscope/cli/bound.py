@@ -98,9 +98,9 @@ def bound(
 
         rankscope bound --B 8 --mu 0.5 --eps 0.1 --width 4096 --solve-for lambda
     """
-    from rankscope.boundtable import BoundQuestion, bound_table
-    from rankscope.optimisers import check_optimiser
-    from rankscope.setting import Setting
+    from rankscope.bounds.optimisers import check_optimiser
+    from rankscope.bounds.setting import Setting
+    from rankscope.bounds.table import BoundQuestion, bound_table
     from rankscope.views.bound import report
 
     if output is not None:

@@ -64,7 +64,7 @@ def certify(
 
         rankscope certify steps/ --B 8 --mu 0.1 --lambda 5e-4 --m 1
     """
-    from rankscope.certify import certify as run
+    from rankscope.certificates.certify import certify as run
     from rankscope.matrices import Selection
     from rankscope.training import Given
     from rankscope.views import certificate

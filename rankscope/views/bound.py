@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import ROUND_CEILING, Context
 from typing import Any
 
-from rankscope.boundtable import BoundTable, Row
+from rankscope.bounds.table import BoundTable, Row
 from rankscope.views.grid import Grid
 from rankscope.views.numbers import number
 from rankscope.views.report import Remark, Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rankscope.certification import Certification
+from rankscope.certificates.certification import Certification
 from rankscope.rows import Row
 from rankscope.text import printable
 from rankscope.views.cells import SHORT_TYPES

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rankscope.boundtable import BoundQuestion, bound_table
-from rankscope.setting import Setting
+from rankscope.bounds.setting import Setting
+from rankscope.bounds.table import BoundQuestion, bound_table
 from rankscope.views import terminal
 from rankscope.views.bound import report
 from tests.cli.conftest import Run
@@ -365,7 +365,7 @@ def test_no_heavy_import(more: str) -> None:
         timeout=60,
     )
     loaded = set(ended.stderr.split())
-    assert "rankscope.boundtable" in loaded
+    assert "rankscope.bounds.table" in loaded
     assert loaded & {"numpy", "scipy", "torch", "h5py", "rankscope.views.html"} == set()
     assert ("rich.console" in loaded) is (more != "'--json'")
 

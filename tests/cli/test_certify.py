@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rankscope.certify import certify
+from rankscope.certificates.certify import certify
 from rankscope.errors import InputRejected
 from rankscope.snapshots import SnapshotWriter
 from rankscope.training import Given

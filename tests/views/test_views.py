@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rankscope.sweeps import SETTINGS
+from rankscope.sweeps.runs import SETTINGS
 from rankscope.table import Table
 from rankscope.text import INVISIBLE
 from rankscope.views import (

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rankscope.bounds import Dynamics, Memory
-from rankscope.certificates import Certificate, Weights, certificate
+from rankscope.bounds.dynamics import Dynamics, Memory
+from rankscope.certificates.certificate import Certificate, Weights, certificate
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.matrices import StoredMatrix

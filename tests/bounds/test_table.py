@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankscope.boundtable import (
+from rankscope.bounds.setting import Setting
+from rankscope.bounds.table import (
     BATCHES,
     LEVELS,
     MOST,
@@ -24,7 +25,6 @@ from rankscope.boundtable import (
     bound_table,
 )
 from rankscope.errors import UsageError
-from rankscope.setting import Setting
 
 KEYS = {
     *("B", "mu", "lambda", "weight_decay", "momentum", "eps", "m", "steps", "closed_form"),

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.bounds import Dynamics
-from rankscope.crossing import common_crossing
+from rankscope.bounds.dynamics import Dynamics
 from rankscope.question import Column
 from rankscope.rows import Row
 from rankscope.runrecord import RunRecord
-from rankscope.trends import PREDICTED, Point, Trend, trends
+from rankscope.sweeps.crossing import common_crossing
+from rankscope.sweeps.trends import PREDICTED, Point, Trend, trends
 
 # How a run was trained, as far as a row of it says.
 SETTINGS = (

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rankscope.bounds import Dynamics, Phase, closed_form
+from rankscope.bounds.closed import closed_form
+from rankscope.bounds.dynamics import Dynamics, Phase
 from rankscope.errors import UsageError
 
 Unknown = Literal["width", "eps", "lambda", "mu", "B"]

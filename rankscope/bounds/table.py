@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from rankscope.bounds import check_eps
+from rankscope.bounds.closed import check_eps
+from rankscope.bounds.setting import FORGETS_NOTHING, Setting, Unknown, solve
 from rankscope.errors import UsageError
-from rankscope.setting import FORGETS_NOTHING, Setting, Unknown, solve
 from rankscope.version import __version__
 
 SCHEMA = "rankscope/bound/1"

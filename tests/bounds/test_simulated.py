@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import nn
 
-from rankscope.bounds import Dynamics, Memory, Phase
-from rankscope.transfer import IDENTITY, precisely, update
+from rankscope.bounds.dynamics import Dynamics, Memory, Phase
+from rankscope.bounds.transfer import IDENTITY, precisely, update
 
 Array = npt.NDArray[np.float64]
 

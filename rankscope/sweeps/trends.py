@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rankscope.concordance import kendall, page_test
+from rankscope.sweeps.concordance import kendall, page_test
 
 Setting = float | str | None
 Verdict = Literal["as predicted", "against", "unclear", "too few", "constant"]

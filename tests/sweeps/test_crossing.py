@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rankscope.crossing import Crossing, common_crossing, crossing
 from rankscope.errors import UsageError
+from rankscope.sweeps.crossing import Crossing, common_crossing, crossing
 
 Array = NDArray[Any]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankscope.bounds import Memory
+from rankscope.bounds.dynamics import Memory
 from rankscope.combination import Combination
 from rankscope.dtypes import FLOATS
 from rankscope.records import Matrix, Spectrum, Unmeasured

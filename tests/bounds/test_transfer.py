@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankscope.transfer import DIGITS, IDENTITY, Transfer, exactly, precisely, update
+from rankscope.bounds.transfer import DIGITS, IDENTITY, Transfer, exactly, precisely, update
 
 # Decimals with few digits, so that fractions stay small; mu wd < 1 in all pairs.
 mus = st.sampled_from((0.0, 1e-4, 0.05, 0.3, 1.0))

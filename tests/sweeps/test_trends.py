@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rankscope.concordance import MANY
-from rankscope.trends import Point, Setting, Trend, trends
+from rankscope.sweeps.concordance import MANY
+from rankscope.sweeps.trends import Point, Setting, Trend, trends
 
 # What P1's code gives for ResNet-18 on CIFAR-10, Fig. 4(b), at eps 0.05.
 PAPER = {4: 62, 8: 64, 16: 72, 32: 86, 64: 111, 128: 122}
@@ -383,6 +383,6 @@ class TestSentence:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    code = "import rankscope.trends, rankscope.crossing, sys; print(*sys.modules)"
+    code = "import rankscope.sweeps.trends, rankscope.sweeps.crossing, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "scipy", "torch"} & set(done.stdout.split())

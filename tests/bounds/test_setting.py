@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rankscope.bounds.setting import Setting, Unknown, solve
 from rankscope.errors import UsageError
-from rankscope.setting import Setting, Unknown, solve
 
 MUS = st.floats(1e-3, 1.5)
 DECAYS = st.floats(1e-4, 0.5)

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rankscope.bounds import Dynamics, Memory, Phase
-from rankscope.certificates import Certificate, Weights, certificate
-from rankscope.certify import certify
+from rankscope.bounds.dynamics import Dynamics, Memory, Phase
+from rankscope.certificates.certificate import Certificate, Weights, certificate
+from rankscope.certificates.certify import certify
+from rankscope.certificates.pairs import MOST_OPEN, reach
 from rankscope.checkpoints import open_checkpoint
 from rankscope.combination import Combination
-from rankscope.pairs import MOST_OPEN, reach
 from rankscope.records import Spectrum, Unmeasured
 from rankscope.snapshots import (
     Hyperparameters,
@@ -267,7 +267,7 @@ def test_a_long_series_keeps_few_files_open(
         most = max(most, sum("step-" in os.readlink(f"/proc/self/fd/{fd}") for fd in _open_fds()))
         return open_checkpoint(path)
 
-    monkeypatch.setattr("rankscope.pairs.open_checkpoint", counting)
+    monkeypatch.setattr("rankscope.certificates.pairs.open_checkpoint", counting)
     found = certify(tmp_path, workers=1)
     assert found.holds
     assert len(found.pairs) == sum(min(19, step) for step in range(60))

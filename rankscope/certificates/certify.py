@@ -16,9 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from rankscope.bounds import Dynamics
-from rankscope.certificates import Certificate
-from rankscope.certification import Certification, overrides
+from rankscope.bounds.dynamics import Dynamics
+from rankscope.certificates.certificate import Certificate
+from rankscope.certificates.certification import Certification, overrides
+from rankscope.certificates.pairs import (
+    Candidate,
+    Outcome,
+    State,
+    Task,
+    certify_step,
+    plan_pairs,
+    reach,
+)
 from rankscope.checkpoints import is_isolated
 from rankscope.errors import InputRejected
 from rankscope.executors import (
@@ -31,7 +40,6 @@ from rankscope.executors import (
 from rankscope.inventory import Inventory, take_inventory
 from rankscope.matrices import Selection
 from rankscope.measure import INLINE_FLOPS
-from rankscope.pairs import Candidate, Outcome, State, Task, certify_step, plan_pairs, reach
 from rankscope.rows import Row
 from rankscope.runlog import read_log
 from rankscope.runrecord import RunRecord, read_run_record

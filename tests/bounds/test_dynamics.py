@@ -13,7 +13,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from rankscope.bounds import Dynamics, Memory, Phase, check_eps, check_rates, closed_form
+from rankscope.bounds.closed import check_eps, check_rates, closed_form
+from rankscope.bounds.dynamics import Dynamics, Memory, Phase
 from rankscope.errors import UsageError
 
 

@@ -1,0 +1,1 @@
+"""The proof of the bound checked on saved weights: of a pair, of a run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,9 +22,7 @@ def main(run: str) -> None:
     """Analyse a run and export what a terminal of 80 columns shows."""
     table = rankscope.analyze(run, eps=0.01)
     kept = table.summary[:: max(1, len(table.summary) // STEPS)]
-    shown = rankscope.Analysis(
-        table.columns, table.matrices, table.skipped, tuple(kept), table.provenance
-    )
+    shown = replace(table, summary=tuple(kept))
     console = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
     console.print(f"$ rankscope analyze {run} --eps 0.01", style="green")
     console.print(terminal.renderable(report(shown), WIDTH))

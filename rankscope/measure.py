@@ -26,7 +26,7 @@ from rankscope.executors import (
 from rankscope.inventory import Entry, Inventory, take_inventory
 from rankscope.matrices import Selection
 from rankscope.question import Column
-from rankscope.records import MatrixSpec, Measurement, Reading, Route, Unmeasured
+from rankscope.records import MatrixSpec, Measurement, Reading, Unmeasured
 from rankscope.series import Series
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore, store_path
@@ -161,13 +161,13 @@ class _Run:
     def _recall(self, entry: Entry) -> Callable[[MatrixSpec], Answer | None]:
         """What the memo and the store know of an unchanged file's matrices."""
         store = self.stores[entry.series]
-        routes: tuple[Route, ...] = ("gram", "direct")
-        path = entry.snapshot.path
-        known = {r: store.find_all(path, r) if entry.remembered else {} for r in routes}
+        known = store.find_all(entry.snapshot.path) if entry.remembered else {}
 
         def recall(spec: MatrixSpec) -> Answer | None:
             return answer(
-                self.how.route, self.columns, lambda route: sound(known[route].get(spec.name), spec)
+                self.how.route,
+                self.columns,
+                lambda route: sound(known.get((spec.name, route)), spec),
             )
 
         return recall

@@ -7,6 +7,8 @@ at all, a real number by at most `READING_RTOL` of itself.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,8 +31,12 @@ def count_above(sigma: NDArray[np.float64], threshold: float) -> int:
     return len(sigma) - int(sigma[::-1].searchsorted(threshold, side="right"))
 
 
+@lru_cache(maxsize=1)  # every metric of a spectrum asks in turn
 def uncertainties(spectrum: Spectrum) -> NDArray[np.float64]:
-    """How far each singular value may be off, over sigma_1, shape as sigma; see `uncertainty`."""
+    """How far each singular value may be off, over sigma_1, shape as sigma; see `uncertainty`.
+
+    Not to be written to.
+    """
     floor = spectrum.resolution
     k = len(spectrum.sigma)
     if spectrum.route == "gram":
@@ -40,6 +46,7 @@ def uncertainties(spectrum: Spectrum) -> NDArray[np.float64]:
         bounds = np.full(k, floor)
     if spectrum.zeros:
         bounds[k - spectrum.zeros :] = 0.0
+    bounds.flags.writeable = False
     return bounds
 
 
@@ -70,9 +77,10 @@ def count_reading(spectrum: Spectrum, threshold: float) -> Reading:
         return Reading(0)
     # What is known to be 0 is above nothing, whatever noise the direct route left there.
     sigma = spectrum.sigma[: len(spectrum.sigma) - spectrum.zeros]
-    count = count_above(sigma, threshold)
     margin = uncertainty(spectrum, threshold)
-    ties = count_above(sigma, threshold - margin) - count_above(sigma, threshold + margin)
+    ends = sigma[::-1].searchsorted((threshold - margin, threshold, threshold + margin), "right")
+    most, count, least = (len(sigma) - int(end) for end in ends)
+    ties = most - least
     if threshold <= spectrum.resolution * float(sigma[0]) and unresolved(spectrum):
         note = f"threshold lies below what the {spectrum.route} route resolves"
         return Reading(count, note, exact=False)

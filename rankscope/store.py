@@ -29,6 +29,7 @@ from rankscope.storefile import (
     name_in,
     path_bytes,
     prepare,
+    route_in,
     sealed,
 )
 
@@ -89,19 +90,19 @@ class SpectrumStore:
         rows = self._query(query, (key, route, self._version))
         return measurement_in(rows[0]) if rows else None
 
-    def find_all(self, path: Path, route: Route) -> dict[str, Measurement]:
-        """What is known of the matrices of a file that is `seen`, by name."""
+    def find_all(self, path: Path) -> dict[tuple[str, Route], Measurement]:
+        """What is known of the matrices of a file that is `seen`, by name and route."""
         query = (
             "SELECT keys.*, spectra.* FROM files JOIN keys ON keys.path = files.path "
             "JOIN spectra ON spectra.key = keys.key "
-            "WHERE files.path = ? AND identity = ? AND route = ? AND version = ?"
+            "WHERE files.path = ? AND identity = ? AND version = ?"
         )
-        values = (path_bytes(path), identity_text(self.seen(path)), route, self._version)
-        found: dict[str, Measurement] = {}
+        values = (path_bytes(path), identity_text(self.seen(path)), self._version)
+        found: dict[tuple[str, Route], Measurement] = {}
         for row in self._query(query, values):
             name, measurement = name_in(row[:4]), measurement_in(row[4:])
             if name is not None and measurement is not None:
-                found[name] = measurement
+                found[name, route_in(row[4:])] = measurement
         return found
 
     def listing(self, path: Path) -> Listing | None:

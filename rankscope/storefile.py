@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.files import Identity
-from rankscope.records import Listing, Measurement, Skipped, Spectrum, TensorInfo, Unmeasured
+from rankscope.records import Listing, Measurement, Route, Skipped, Spectrum, TensorInfo, Unmeasured
 
 Row = tuple[object, ...]
 
+# Spectra stand in the order in which they came, which is that of their files, and are read so;
+# WITHOUT ROWID they would be ordered by the hash of their content, three times the size.
 # Names are BLOBs: a file name may be no text, and a tensor's name hold half a surrogate pair.
 TABLES = (
     """CREATE TABLE spectra (
@@ -28,7 +30,7 @@ TABLES = (
         sigma BLOB, rows INTEGER, columns INTEGER, dtype TEXT, frobenius REAL, max_row REAL,
         max_column REAL, resolution REAL, computed_by TEXT, zeros INTEGER, digest BLOB,
         PRIMARY KEY (key, route, version)
-    ) WITHOUT ROWID""",
+    )""",
     "CREATE TABLE files (path BLOB PRIMARY KEY, identity TEXT, listing TEXT, digest BLOB)",
     """CREATE TABLE keys (
         path BLOB, matrix BLOB, key BLOB, digest BLOB, PRIMARY KEY (path, matrix)
@@ -126,6 +128,12 @@ def measurement_in(whole: Sequence[Any]) -> Measurement | None:
     return Spectrum(
         values, (rows, columns), dtype, frobenius, max_row, max_column, resolution, route, zeros
     )
+
+
+def route_in(whole: Sequence[Any]) -> Route:
+    """The route that a row of `spectra` was computed by; the row is as it was written."""
+    route: Route = whole[1]
+    return route
 
 
 def identity_text(seen: Sequence[Identity]) -> str:

@@ -342,7 +342,7 @@ class TestEarlyEnd:
         measured.close()
         store = SpectrumStore(tmp_path / "store", ROUTE_VERSION, read_only=True)
         assert store.listing(path) is not None
-        kept = store.find_all(path, "gram")
+        kept = store.find_all(path)
         assert len(kept) >= 5
         assert all(isinstance(one, Spectrum) for one in kept.values())
         store.close()
@@ -358,7 +358,7 @@ class TestEarlyEnd:
             analyze(path, store=tmp_path / "store", progress=stop)
         store = SpectrumStore(tmp_path / "store", ROUTE_VERSION, read_only=True)
         assert store.listing(path) is not None
-        assert len(store.find_all(path, "gram")) >= 4
+        assert len(store.find_all(path)) >= 4
         store.close()
 
 

@@ -224,10 +224,10 @@ class TestFile:
         first.put(file, "w", KEY, [("gram", self.spectrum())], read)
         first.commit()
         assert second.find(KEY, "gram") is not None
-        assert second.find_all(file, "gram") == {}
+        assert second.find_all(file) == {}
         second.put(file, "w", KEY, [], second.seen(file))
-        assert set(second.find_all(file, "gram")) == {"w"}
-        assert first.find_all(file, "gram") == {}
+        assert set(second.find_all(file)) == {("w", "gram")}
+        assert first.find_all(file) == {}
         first.close()
         second.close()
 
@@ -237,7 +237,7 @@ class TestFile:
         names = ["a", "a'; DROP TABLE keys", "\ud800", "\0", "ü", "", "a[0]"]
         for i, name in enumerate(names):
             store.put(file, name, bytes([i]), [("gram", self.spectrum())], store.seen(file))
-        assert set(store.find_all(file, "gram")) == set(names)
+        assert set(store.find_all(file)) == {(name, "gram") for name in names}
         store.close()
         odd = tmp_path / "a?mode=memory&x=%41#"
         store = SpectrumStore(odd, 1)
@@ -254,7 +254,7 @@ class TestFile:
         one, two = self.spectrum(), self.spectrum()
         store.put(file, "w", bytes([1]), [("gram", one)], store.seen(file))
         store.put(file, "w", bytes([2]), [("gram", two)], store.seen(file))
-        found = store.find_all(file, "gram")["w"]
+        found = store.find_all(file)["w", "gram"]
         assert isinstance(found, Spectrum)
         assert found.sigma.tobytes() == two.sigma.tobytes()
         store.close()

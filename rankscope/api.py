@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
-import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,6 +19,7 @@ from rankscope.inventory import Entry, Inventory
 from rankscope.matrices import Selection, StoredMatrix, check_selection, select
 from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.provenance import made_now
 from rankscope.question import Column, Question
 from rankscope.records import MatrixSpec, Spectrum
 from rankscope.resolution import unresolved
@@ -35,7 +33,6 @@ from rankscope.store import SpectrumStore
 from rankscope.table import Run, Table, build
 from rankscope.training import Given, training_of
 from rankscope.trajectory import Theory
-from rankscope.version import __version__
 from rankscope.views import html, save, terminal
 from rankscope.views.analysis import report
 from rankscope.worker import RouteChoice, Task, measure_open
@@ -278,11 +275,7 @@ def _run(series: Series, question: Question, given: Given, average: Average) -> 
 def _provenance(inventory: Inventory, question: Question, how: How) -> Row:
     formats: dict[int, str] = {entry.series: entry.listing.format for entry in inventory.entries}
     return {
-        "rankscope": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        **made_now(),
         "sources": [
             {"path": str(one.path), "format": formats.get(i), "snapshots": len(one.snapshots)}
             for i, one in enumerate(inventory.series)

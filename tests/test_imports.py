@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 # package. Names are of modules and packages directly below `rankscope`.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("blas", "dtypes", "errors", "records", "stepnames", "text", "version"),
+    ("provenance",),
     ("bounds", "executors", "files", "quantised"),
     ("jsonobject",),
     ("checkpoints",),

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from rankscope.bounds.closed import check_eps
 from rankscope.bounds.setting import FORGETS_NOTHING, Setting, Unknown, solve
 from rankscope.errors import UsageError
-from rankscope.version import __version__
+from rankscope.provenance import made_now
 
 SCHEMA = "rankscope/bound/1"
 
@@ -90,7 +90,7 @@ class BoundTable:
         return {
             "schema": SCHEMA,
             "provenance": {
-                "rankscope": __version__,
+                **made_now(),
                 "weight_decay": "PyTorch's, 2 lambda; lambda is the theorem's",
                 "solve_for": self.question.solve_for,
             },

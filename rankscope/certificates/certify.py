@@ -7,14 +7,9 @@ two snapshots close enough.
 from __future__ import annotations
 
 import itertools
-import platform
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from rankscope.bounds.dynamics import Dynamics
 from rankscope.certificates.certificate import Certificate
@@ -40,6 +35,7 @@ from rankscope.executors import (
 from rankscope.inventory import Inventory, take_inventory
 from rankscope.matrices import Selection
 from rankscope.measure import INLINE_FLOPS
+from rankscope.provenance import made_now
 from rankscope.rows import Row
 from rankscope.runlog import read_log
 from rankscope.runrecord import RunRecord, read_run_record
@@ -47,7 +43,6 @@ from rankscope.series import Series, discover
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
 from rankscope.training import Given, Training, training_of
-from rankscope.version import __version__
 
 Progress = Callable[[float, float], None]
 
@@ -256,11 +251,7 @@ def _executor(tasks: Sequence[Task], workers: int | None, *, isolated: bool) -> 
 
 def _provenance(inventory: Inventory, dynamics: Dynamics) -> Row:
     return {
-        "rankscope": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        **made_now(),
         "format": inventory.entries[0].listing.format,
         "snapshots": len(inventory.entries),
         "dynamics": {

@@ -72,8 +72,9 @@ def _vacuous(table: Table, rows: Sequence[Row]) -> list[str]:
         if useful:
             lines.append(f"{what}: below full rank in {len(useful)} of {counted(len(rows))}")
         elif bounds:
-            text = f"{what}: vacuous here; the least, {min(bounds)}, says something from width"
-            lines.append(f"{text} {min(bounds) + 1} on")
+            least = min(bounds)
+            text = f"{what}: {least} at least, which is vacuous here and says something of matrices"
+            lines.append(f"{text} from {least + 1} x {least + 1} on")
         else:
             notes = [row["notes"][key] for row in rows if key in row["notes"]]
             lines.append(f"{what}: none{f', {printable(notes[0])}' if notes else ''}")

@@ -100,7 +100,7 @@ def test_what_a_person_sees_of_a_run(run: Run, digits: Path) -> None:
     out = run("analyze", digits, "--eps", 0.5).out
     assert f"{digits}: average over 1 of 2 matrices" in out
     assert "within 0.01 of 1 in every matrix since step 40" in out
-    assert "bound on the rank: vacuous here; the least, 56, says something from width 57" in out
+    assert "bound on the rank: 56 at least, which is vacuous here" in out
     assert re.search(r"kept by all \d+ ranks compared", out)
     # The three that belong together stand together.
     grid = out.splitlines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
 from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected, UsageError
-from rankscope.inventory import Entry, Inventory
+from rankscope.inventory import Entry, Inventory, saved_beside
 from rankscope.matrices import Selection, StoredMatrix, check_selection, select
 from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
@@ -134,7 +134,10 @@ def analyze(
     else:
         raise UsageError("weights in memory are analysed one source at a time")
     with closing(measured):
-        runs = [_run(series, question, given, average) for series in inventory.series]
+        runs = [
+            _run(series, question, given, average, saved_beside(inventory, index))
+            for index, series in enumerate(inventory.series)
+        ]
         table = build(inventory, measured, columns, runs, _provenance(inventory, question, how))
     return Analysis(**{part.name: getattr(table, part.name) for part in fields(table)})
 
@@ -258,11 +261,13 @@ def _measure_memory(
     return inventory, (Measured(entry, one.spec, one.measurement, one.readings) for one in outcomes)
 
 
-def _run(series: Series, question: Question, given: Given, average: Average) -> Run:
+def _run(
+    series: Series, question: Question, given: Given, average: Average, saved: Iterable[str]
+) -> Run:
     """What is known of a series beside its snapshots; a later line of a log holds."""
     record = None if series.run is None else read_run_record(series.run)
     log = [] if series.run is None else read_log(series.run)
-    training = training_of(record, log, given)
+    training = training_of(record, log, given, saved)
     several = sum(snapshot.step is not None for snapshot in series.snapshots) > 1
     if training is None and not several:
         return Run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rankscope.measure import Measured
@@ -133,7 +134,14 @@ class History:
             "since_step": found.since_step,
             "mu": self._mu(series, found.since_step),
             "not_converged": list(found.not_converged),
+            "steps_apart": self._apart(series),
         }
+
+    def _apart(self, series: int) -> list[int]:
+        """The least and the most steps between consecutive snapshots, which a ratio is over."""
+        steps = [step for step in self.steps[series] if step is not None]
+        gaps = [later - earlier for earlier, later in pairwise(steps)]
+        return [min(gaps), max(gaps)] if gaps else []
 
     def _mu(self, series: int, step: int | None) -> float | None:
         """The step size at a step: a ratio is near 1 wherever that is small enough."""

@@ -96,6 +96,13 @@ def take_inventory(
     return inventory
 
 
+def saved_beside(inventory: Inventory, series: int) -> set[str]:
+    """The names of everything in a series' snapshots that is no matrix to be measured."""
+    return {
+        item.name for entry in inventory.entries if entry.series == series for item in entry.skipped
+    }
+
+
 def _list(
     paths: Iterable[Path],
 ) -> Iterator[tuple[Path, tuple[Listing, tuple[Identity, ...]] | InputRejected]]:

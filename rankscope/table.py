@@ -26,6 +26,7 @@ from rankscope.sweeps.runs import (
     trend_keys,
     trend_row,
 )
+from rankscope.training import NOTHING_KNOWN
 from rankscope.trajectory import Theory
 
 SCHEMA = "rankscope/analysis/1"
@@ -234,7 +235,7 @@ def _ends(
             continue
         training = run.theory.training
         told = {
-            "no_bound": training.reason if training else "nothing is known of the training",
+            "no_bound": training.reason if training else NOTHING_KNOWN,
             "remarks": list(training.remarks) if training else [],
         }
         settings = settings_row(run.record, training.dynamics if training else None)

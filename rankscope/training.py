@@ -7,8 +7,9 @@ every matrix. What the user states wins over what is recorded; the record wins o
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,11 @@ from rankscope.runrecord import Hyperparameters, Optimiser, RunRecord
 
 # Numbers that differ by a smaller share are the same: a logger may round.
 SAME = 1e-6
+
+NOTHING_KNOWN = "nothing is known of the training"
+
+# What Adam and its kin keep for each parameter, in PyTorch's names.
+ADAPTIVE = re.compile(r"(^|[._/])(exp_avg|exp_avg_sq|square_avg)$")
 
 Steps = tuple[tuple[int, float], ...]  # (update, value that holds from it on), ascending from 0
 
@@ -75,7 +81,10 @@ class Training:
 
 
 def training_of(
-    run: RunRecord | None, log: Sequence[Mapping[str, Any]], given: Given
+    run: RunRecord | None,
+    log: Sequence[Mapping[str, Any]],
+    given: Given,
+    saved: Iterable[str] = (),
 ) -> Training | None:
     """What is known of a run; None when nothing is: no record, no log, nothing stated.
 
@@ -83,6 +92,7 @@ def training_of(
         run: its record.
         log: its log's records, in the order written.
         given: what the user states.
+        saved: names of what else the snapshots hold; Adam's running averages tell of it.
     """
     if run is None and not log and not given.anything:
         return None
@@ -90,6 +100,11 @@ def training_of(
     lines = [line for _, line in sorted({line["step"]: line for line in log}.items())]
     remarks: list[str] = []
     try:
+        if run.optimiser is None and any(ADAPTIVE.search(name) for name in saved):
+            raise UsageError(
+                "no bound: the snapshots hold the state of Adam or its kin (exp_avg), which divide "
+                "the gradient elementwise; the theorem is about SGD"
+            )
         dynamics, reason = _dynamics(run, lines, given, remarks), ""
     except UsageError as error:
         dynamics, reason = None, str(error)

@@ -131,6 +131,7 @@ def test_the_assumption_names_the_layers_that_have_not_converged(tmp_path: Path)
         "since_step": None,
         "mu": None,
         "not_converged": ["never"],
+        "steps_apart": [10, 10],
     }
     assert "not within 0.01 of 1 at the end in never" in shown(table)
     for arrays in saved.values():

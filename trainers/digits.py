@@ -80,6 +80,8 @@ class Args:
         for name, minimum in {**counts, "batch_size": 2, "seed": 0}.items():
             if getattr(self, name) < minimum:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least {minimum}")
+        if self.momentum >= 1:
+            raise UsageError(f"momentum is {self.momentum}, expected a number below 1")
         for name in ("mu", "weight_decay", "momentum"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}, expected a number from 0")

@@ -139,7 +139,8 @@ def _solve_batch(setting: Setting) -> Setting:
 
 
 def _solve_eps(setting: Setting) -> Setting:
-    return _least(setting, "eps", 2.0, lambda eps: replace(setting, eps=eps))
+    # From 1 on the zero matrix is near enough, and there is nothing to bound.
+    return _least(setting, "eps", 1.0, lambda eps: replace(setting, eps=eps))
 
 
 def _solve_mu(setting: Setting) -> Setting:

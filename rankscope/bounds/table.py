@@ -108,7 +108,8 @@ def bound_table(question: BoundQuestion) -> BoundTable:
     if all(row["note"] for row in rows):
         why = list(dict.fromkeys(row["note"] for row in rows))
         others = "; no other combination has one either" if len(why) > 1 else ""
-        raise UsageError(why[0] + others)
+        # With a schedule, the last row is about the end of training.
+        raise UsageError((why[-1] if question.setting.schedule else why[0]) + others)
     return BoundTable(question, rows)
 
 

@@ -7,7 +7,7 @@ two snapshots close enough.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from rankscope.executors import (
     ThreadExecutor,
     available_cores,
 )
-from rankscope.inventory import Inventory, take_inventory
+from rankscope.inventory import Inventory, saved_beside, take_inventory
 from rankscope.matrices import Selection
 from rankscope.measure import INLINE_FLOPS
 from rankscope.provenance import made_now
@@ -71,10 +71,10 @@ def certify(
     series = discover(path)
     run = None if series.run is None else read_run_record(series.run)
     given = given or Given()
-    training, dynamics = _known(series, run, given)
     inventory = take_inventory(
         [series], selection or Selection(), [SpectrumStore(None, ROUTE_VERSION)]
     )
+    training, dynamics = _known(series, run, given, saved_beside(inventory, 0))
     if sum(entry.snapshot.step is not None for entry in inventory.entries) < 2:
         raise InputRejected(path, "expected at least two snapshots with a step in their names")
     check = _Check(series, dynamics, training)
@@ -92,9 +92,11 @@ def certify(
     )
 
 
-def _known(series: Series, run: RunRecord | None, given: Given) -> tuple[Training, Dynamics]:
+def _known(
+    series: Series, run: RunRecord | None, given: Given, saved: Iterable[str]
+) -> tuple[Training, Dynamics]:
     log = [] if series.run is None else read_log(series.run)
-    training = training_of(run, log, given)
+    training = training_of(run, log, given, saved)
     if training is None:
         raise InputRejected(
             series.path, "no run.json says how it was trained; give --B, --mu, --weight-decay, --m"

@@ -28,7 +28,9 @@ def bound(
     ] = None,
     weight_decay: Annotated[
         list[float] | None,
-        typer.Option("--weight-decay", help="PyTorch's, 2 lambda; instead of --lambda."),
+        typer.Option(
+            "--weight-decay", help="PyTorch's, 2 lambda; instead of --lambda. Repeatable."
+        ),
     ] = None,
     eps: Annotated[
         list[float] | None,
@@ -75,7 +77,7 @@ def bound(
         ),
     ] = None,
     solve_for: Annotated[
-        Literal["width", "eps", "lambda", "mu", "B"] | None,
+        Literal["width", "eps", "lambda", "weight-decay", "mu", "B"] | None,
         typer.Option(
             "--solve-for",
             help="The least (of B the largest) that brings the exact count below --width.",
@@ -121,7 +123,12 @@ def bound(
     )
     decays = _decays(lambda_ or (), weight_decay or ())
     question = BoundQuestion(
-        setting, tuple(batch or ()), tuple(mu or ()), decays, tuple(eps or ()), solve_for
+        setting,
+        tuple(batch or ()),
+        tuple(mu or ()),
+        decays,
+        tuple(eps or ()),
+        "lambda" if solve_for == "weight-decay" else solve_for,
     )
     shown = report(bound_table(question))
     present(shown, as_json=as_json, output=output, everything=True)

@@ -106,6 +106,8 @@ def _remarks(table: BoundTable) -> list[Remark]:
         "For long training with ||W_(T-1)|| / ||W_T|| -> 1: W_T is within eps ||W_T|| of a matrix "
         "of a rank of at most the exact count.",
     ]
+    if any(row["eps"] is not None and row["eps"] >= 1 for row in table.rows):
+        lines.append("For eps of 1 and more the zero matrix is near enough: rank 0 will do.")
     notes = dict.fromkeys(row["note"] for row in table.rows if row["note"])
     return [*map(Remark, lines), *(Remark(note, lacking=True) for note in notes)]
 

@@ -49,8 +49,8 @@ def _grids(certification: Certification, *, everything: bool) -> list[Grid]:
     failed = certification.failed
     if failed:
         shown = failed if everything else failed[:MANY_PAIRS]
-        more = "" if len(shown) == len(failed) else f": {len(shown)} of {len(failed)}, worst first"
-        grids.append(_pairs(f"Pairs that do not hold{more}", shown))
+        worst = "" if len(shown) == len(failed) else f"The {len(shown)} worst of "
+        grids.append(_pairs(f"{worst}{len(failed)} pairs that do not hold", shown))
     if everything and certification.pairs:
         grids.append(_pairs("Every pair", certification.pairs))
     return [grid for grid in grids if grid.rows]
@@ -99,9 +99,10 @@ def _assumed(certification: Certification, *, everything: bool) -> Grid:
 
 def _matrices(certification: Certification) -> Grid:
     return Grid(
-        "U = W_T - a W_{T-n} - b W_{T-n-1}: each matrix's tightest pair",
+        "U = W_T - a W_{T-n} - b W_{T-n-1}: each matrix's "
+        f"{'worst' if certification.failed else 'tightest'} pair, whose rank of U decides",
         (
-            *("matrix", "shape", "type", "pairs", "fail", "n"),
+            *("matrix", "shape", "type", "pairs", "fail", "all n"),
             *("rank of U", "at most", "next / noise", "least slack"),
         ),
         tuple(
@@ -147,9 +148,10 @@ def _pairs(title: str, rows: Sequence[Row]) -> Grid:
 
 
 def _remarks(certification: Certification, *, everything: bool) -> list[Remark]:
-    lines = [Remark(printable(text)) for text in certification.remarks]
+    suspect = certification.holds is False  # what was taken for granted may be why
+    lines = [Remark(printable(text), strong=suspect) for text in certification.remarks]
     lines += left_out(certification.skipped, everything=everything)
-    if certification.holds is False:
+    if suspect:
         lines.append(Remark(CAUSES))
     decisive = sum(row["decisive"] for row in certification.summary())
     if certification.holds and decisive == 0:

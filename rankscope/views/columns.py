@@ -10,7 +10,7 @@ from rankscope.views.cells import split_key
 
 # The rank and what bounds it stand side by side; the theorem's assumption next.
 FIRST = ("rank", EXACT, RATIO)
-LAST = (MEASURED, CLOSED, VACUOUS)
+LAST = (CLOSED, EXACT, MEASURED, VACUOUS)  # as in the document
 
 
 def in_reading_order(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -24,6 +24,6 @@ def in_reading_order(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
         empty = name in (EXACT, RATIO) and all(row.get(key) is None for row in rows)
         if name in FIRST and not empty:
             return FIRST.index(name) - len(FIRST)
-        return LAST.index(name) + 1 if name in LAST else len(LAST) + 1 if empty else 0
+        return LAST.index(name) + 1 if name in LAST else 0
 
     return sorted(columns, key=place)

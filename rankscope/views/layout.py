@@ -66,7 +66,7 @@ def last_step(rows: Sequence[Row]) -> list[Row]:
 
 
 def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: bool) -> Grid:
-    chosen = summary if everything else spaced(summary, MANY_STEPS)
+    chosen = summary if everything else _few(summary)
     logged = [key for key in LOG_HEADINGS if any(row.get(key) is not None for row in summary)]
     front = ["epoch"] if "epoch" in logged else []
     counts = {_counts(row) for row in chosen}
@@ -97,6 +97,13 @@ def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: boo
         labels=0,
         optional=len(keys) - len(front) - 1,
     )
+
+
+def _few(summary: Sequence[Row]) -> list[Row]:
+    """As many snapshots as fit a screen; of too many, those that the log speaks of."""
+    logged = [row for row in summary if any(row.get(key) is not None for key in LOG_HEADINGS)]
+    some = logged if len(summary) > MANY_STEPS and len(logged) > 1 else summary
+    return spaced(some, MANY_STEPS)
 
 
 def _counts(row: Row) -> tuple[int, int]:

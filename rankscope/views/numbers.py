@@ -15,9 +15,9 @@ def number(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     size = abs(value)
-    if size >= 1e5 and size < 1e7 and float(value).is_integer():
-        return f"{value:.0f}"  # a mean of counts
-    if size >= 1e5 or 0 < size < 1e-3:
+    if 1e5 <= size < 1e7 and (size < 1e6 or float(value).is_integer()):
+        return f"{value:.0f}"  # a bound, or a mean of counts
+    if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.2g}"
     # Four digits, but no more than four decimals.
     decimals = 4 if size < 1 else max(0, 3 - math.floor(math.log10(size)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rankscope.rows import Row
 from rankscope.table import Table
 from rankscope.text import printable
+from rankscope.training import NOTHING_KNOWN
 from rankscope.trajectory import EXACT, VACUOUS
 from rankscope.views.cells import split_key
 from rankscope.views.numbers import counted
@@ -41,7 +42,7 @@ def _single(table: Table, run: Row, where: str) -> list[Remark]:
     if found is not None:
         lines.append(Remark(f"{where}{RATIO_WORDS}: {_converged(found)}", strong=True))
     if run["no_bound"]:
-        if run["B"] is not None or run["optimiser"] is not None:
+        if run["no_bound"] != NOTHING_KNOWN:
             lines.append(Remark(where + printable(run["no_bound"])))
         return lines
     own = [row for row in table.matrices if row["source"] == run["source"]]
@@ -52,6 +53,14 @@ def _single(table: Table, run: Row, where: str) -> list[Remark]:
 
 def _converged(found: Row) -> str:
     tolerance, missing = found["tolerance"], found["not_converged"]
+    apart = found.get("steps_apart") or [0]
+    if apart[0] < apart[-1]:
+        # A burst is calm by itself; what converged is told by the widest gaps.
+        return f"{_verdict(found, tolerance, missing)}; snapshots {apart[0]} to {apart[-1]} apart"
+    return _verdict(found, tolerance, missing)
+
+
+def _verdict(found: Row, tolerance: float, missing: Sequence[str]) -> str:
     if found["converged"]:
         mu = found.get("mu")
         small = "" if mu is None else f" (mu {mu:g} there)"
@@ -114,7 +123,7 @@ def _several(runs: Sequence[Row]) -> list[Remark]:
             lines += _kept(run, f"{printable(run['source'])}: ")
     reasons: dict[str, list[str]] = {}
     for run in runs:
-        if run["no_bound"] and run["optimiser"] is not None:
+        if run["no_bound"] not in ("", NOTHING_KNOWN):
             reasons.setdefault(run["no_bound"], []).append(run["source"])
     lines += [Remark(f"{_named(names)}: {printable(why)}") for why, names in reasons.items()]
     return lines

@@ -248,7 +248,7 @@ def end(setting: Setting, unknown: Unknown) -> float:
     fastest = max(mu for _, mu in setting.schedule or ((0, setting.mu),))
     if unknown in ("B", "width"):
         return 1
-    rate = {"eps": 0.5, "lambda": fastest, "mu": setting.weight_decay}[unknown]
+    rate = {"eps": 1.0, "lambda": fastest, "mu": setting.weight_decay}[unknown]
     return (1 - 1e-14) / rate
 
 

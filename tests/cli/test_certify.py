@@ -130,7 +130,7 @@ def test_a_wrong_record_fails(run: Run, small: Path, part: str, changes: dict[st
     ended = run("certify", small)
     assert ended.code == 1
     assert f"{small}: does not hold: " in ended.out
-    assert "Pairs that do not hold" in ended.out
+    assert "pairs that do not hold" in ended.out
     assert "causes: hyperparameters or m_l other than stated" in ended.out
 
 

@@ -18,6 +18,7 @@ from rankscope.version import __version__
 if TYPE_CHECKING:
     from rankscope import metrics, snapshots
     from rankscope.api import Analysis, analyze, export_spectra, spectrum
+    from rankscope.certificates.certify import certify
     from rankscope.checkpoints import open_checkpoint
     from rankscope.errors import InputRejected, OutputFailed, RankScopeError, UsageError
     from rankscope.inputcounts import matrix_records
@@ -41,6 +42,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "analyze",
+    "certify",
     "export_spectra",
     "matrix_records",
     "metrics",
@@ -62,6 +64,7 @@ _HOMES = {
     "Spectrum": "records",
     "UsageError": "errors",
     "analyze": "api",
+    "certify": "certificates.certify",
     "export_spectra": "api",
     "matrix_records": "inputcounts",
     "open_checkpoint": "checkpoints",

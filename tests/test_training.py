@@ -351,3 +351,30 @@ class TestMatrices:
         assert found.dynamics is None
         assert found.inputs_of("b") == 64
         assert found.averaged["b"] is False
+
+
+class TestAdamsState:
+    """Without a recorded optimiser, what else is in the snapshots tells of it."""
+
+    given = Given(batch=8, mu=0.1, weight_decay=0.1, inputs=1)
+
+    @pytest.mark.parametrize(
+        "name", ["optimizer.state.0.exp_avg", "state/3/exp_avg_sq", "opt.square_avg", "exp_avg"]
+    )
+    def test_is_no_bound(self, name: str) -> None:
+        known = training_of(None, [], self.given, ["w", name])
+        assert known is not None
+        assert known.dynamics is None
+        assert "the state of Adam or its kin (exp_avg)" in known.reason
+
+    @pytest.mark.parametrize("name", ["momentum_buffer", "my_exp_avgs", "exp_avg.weight", "nu"])
+    def test_other_names_are_not_it(self, name: str) -> None:
+        known = training_of(None, [], self.given, [name])
+        assert known is not None
+        assert known.dynamics is not None
+
+    def test_what_is_recorded_wins(self) -> None:
+        run = RunRecord(optimiser=Optimiser("sgd"))
+        known = training_of(run, [], self.given, ["optimizer.state.0.exp_avg"])
+        assert known is not None
+        assert known.dynamics is not None

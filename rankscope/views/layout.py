@@ -100,8 +100,9 @@ def _steps(table: Table, source: str, summary: Sequence[Row], *, everything: boo
 
 
 def _few(summary: Sequence[Row]) -> list[Row]:
-    """As many snapshots as fit a screen; of too many, those that the log speaks of."""
-    logged = [row for row in summary if any(row.get(key) is not None for key in LOG_HEADINGS)]
+    """As many snapshots as fit a screen; of too many, the last and those the log speaks of."""
+    logged = [row for row in summary[:-1] if any(row.get(key) is not None for key in LOG_HEADINGS)]
+    logged += summary[-1:]
     some = logged if len(summary) > MANY_STEPS and len(logged) > 1 else summary
     return spaced(some, MANY_STEPS)
 

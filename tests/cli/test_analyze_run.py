@@ -13,9 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
-from rankscope.snapshots import LogRecord
+from rankscope.snapshots import LogRecord, SnapshotWriter
 from tests.cli.conftest import Run
 from tests.rundirs import Recipe, diagonal, write_run
 
@@ -237,3 +238,33 @@ class TestSpectra:
         ended = run("analyze", path, "--spectra", "-o", path)
         assert ended.code == 2
         assert path.read_bytes() == before
+
+
+def test_checkpoints_with_adams_state_have_no_bound(run: Run, tmp_path: Path) -> None:
+    model = torch.nn.Linear(4, 4)
+    optimiser = torch.optim.Adam(model.parameters())
+    for step in (1, 2):
+        model(torch.randn(2, 4)).sum().backward()
+        optimiser.step()
+        state = {"model": model.state_dict(), "optimizer": optimiser.state_dict()}
+        torch.save(state, tmp_path / f"step-{step}.pt")
+    stated = ("--B", 2, "--mu", 0.1, "--weight-decay", 0.1, "--m", 1)
+    ended = run("analyze", tmp_path, *stated)
+    assert ended.code == 0
+    assert "the state of Adam or its kin" in ended.out
+    ended = run("certify", tmp_path, *stated)
+    assert ended.code == 3
+    assert "the state of Adam or its kin" in ended.err
+
+
+def test_of_many_snapshots_the_logged_ones_are_shown(run: Run, tmp_path: Path) -> None:
+    with SnapshotWriter(tmp_path / "run") as writer:
+        for step in range(60):
+            record = LogRecord(test_accuracy=0.5) if step % 10 == 8 else None
+            writer.save(step, {"w": np.eye(2)}, record)
+    out = run("analyze", tmp_path / "run").out
+    assert "7 of 60 snapshots; --all shows every one" in out
+    assert [line.split()[0] for line in out.splitlines() if " 0.5000 " in line] == [
+        *("8", "18", "28", "38", "48", "58")
+    ]
+    assert re.search(r"^ +59 +- ", out, re.MULTILINE)  # and the last

@@ -267,7 +267,7 @@ def _run(
     """What is known of a series beside its snapshots; a later line of a log holds."""
     record = None if series.run is None else read_run_record(series.run)
     log = [] if series.run is None else read_log(series.run)
-    training = training_of(record, log, given, saved)
+    training = training_of(record, log, given, saved, epochs=series.counts_epochs)
     several = sum(snapshot.step is not None for snapshot in series.snapshots) > 1
     if training is None and not several:
         return Run()

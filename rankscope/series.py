@@ -17,7 +17,7 @@ from rankscope.checkpoints import READERS
 from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
 from rankscope.errors import InputRejected
 from rankscope.records import Skipped
-from rankscope.stepnames import family, final_number, is_unfinished, step_in
+from rankscope.stepnames import counts_epochs, family, final_number, is_unfinished, step_in
 from rankscope.text import natural
 
 RUN_RECORD = "run.json"
@@ -56,6 +56,17 @@ class Series:
     snapshots: tuple[Snapshot, ...]
     skipped: tuple[Skipped, ...] = ()
     run: Path | None = None
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Whether the steps are epochs, as far as names tell; those of a run of ours are not."""
+        if self.run is not None:
+            return False
+        paths = [one.path for one in self.snapshots if one.step is not None]
+        names = (
+            path.name if step_in(path.name) is not None else path.parent.name for path in paths
+        )
+        return any(map(counts_epochs, names))
 
 
 def discover(path: Path | str) -> Series:

@@ -40,6 +40,20 @@ def step_in(name: str) -> int | None:
     return None
 
 
+def counts_epochs(name: str) -> bool:
+    """Whether the number that a name states is of an epoch.
+
+    >>> counts_epochs("epoch=3-step=100.ckpt"), counts_epochs("model_epoch_7.pt")
+    (False, True)
+    """
+    found = (
+        word
+        for word, pattern in zip(STEP_WORDS, STEP_PATTERNS, strict=True)
+        if pattern.search(name)
+    )
+    return next(found, None) == "epoch"
+
+
 def family(name: str) -> str:
     """The name with every number left open: the same for all snapshots of a series.
 

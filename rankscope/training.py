@@ -85,6 +85,8 @@ def training_of(
     log: Sequence[Mapping[str, Any]],
     given: Given,
     saved: Iterable[str] = (),
+    *,
+    epochs: bool = False,
 ) -> Training | None:
     """What is known of a run; None when nothing is: no record, no log, nothing stated.
 
@@ -93,6 +95,7 @@ def training_of(
         log: its log's records, in the order written.
         given: what the user states.
         saved: names of what else the snapshots hold; Adam's running averages tell of it.
+        epochs: the snapshots are numbered by epochs.
     """
     if run is None and not log and not given.anything:
         return None
@@ -104,6 +107,11 @@ def training_of(
             raise UsageError(
                 "no bound: the snapshots hold the state of Adam or its kin (exp_avg), which divide "
                 "the gradient elementwise; the theorem is about SGD"
+            )
+        if epochs:
+            raise UsageError(
+                "no bound: the snapshots are numbered by epochs and the bound counts updates; "
+                "name them by step"
             )
         dynamics, reason = _dynamics(run, lines, given, remarks), ""
     except UsageError as error:

@@ -20,7 +20,8 @@ class Certification:
         source: the run.
         pairs: one row a matrix and pair of steps, by name, step and n: name, step (T), n, shape,
             dtype, inputs_per_sample, samples, allowed_rank, rank, sigma_next, threshold, margin
-            (sigma_next / threshold), contrast, lhs, rhs, slack, holds; as `Certificate` has them.
+            (sigma_next / threshold), contrast, lhs, rhs, slack, holds, possible; as `Certificate`
+            has them.
         skipped: what was not checked: name, step, reason, missing.
         remarks: what was taken for granted, contradicts itself, or was stated by the user.
         provenance: versions, the command, and the dynamics that were assumed.
@@ -34,18 +35,19 @@ class Certification:
 
     @property
     def holds(self) -> bool | None:
-        """Whether every pair holds; None where no pair could be checked."""
-        return all(row["holds"] for row in self.pairs) if self.pairs else None
+        """Whether every pair that decides holds; None where none decides, or there is none."""
+        found = {row["holds"] for row in self.pairs} - {None}
+        return None if not found else found == {True}
 
     @property
     def incomplete(self) -> bool:
-        """Whether something that should have been checked was not."""
-        return any(row["missing"] for row in self.skipped)
+        """Whether something that should have been checked was not, or nothing was decided."""
+        return any(row["missing"] for row in self.skipped) or self.holds is None
 
     @property
     def failed(self) -> list[Row]:
         """The pairs that do not hold, the worst first."""
-        bad = [row for row in self.pairs if not row["holds"]]
+        bad = [row for row in self.pairs if row["holds"] is False]
         return sorted(bad, key=lambda row: -row["margin"])
 
     @property
@@ -82,7 +84,8 @@ def _summary(name: str, rows: Sequence[Row]) -> Row:
         "shape": worst["shape"],
         "dtype": worst["dtype"],
         "pairs": len(rows),
-        "failed": sum(not row["holds"] for row in rows),
+        "failed": sum(row["holds"] is False for row in rows),
+        "undecided": sum(row["holds"] is None for row in rows),
         "decisive": sum(row["contrast"] > 1 for row in rows),
         "n_min": min(row["n"] for row in rows),
         "n_max": max(row["n"] for row in rows),

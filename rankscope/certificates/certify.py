@@ -96,7 +96,7 @@ def _known(
     series: Series, run: RunRecord | None, given: Given, saved: Iterable[str]
 ) -> tuple[Training, Dynamics]:
     log = [] if series.run is None else read_log(series.run)
-    training = training_of(run, log, given, saved)
+    training = training_of(run, log, given, saved, epochs=series.counts_epochs)
     if training is None:
         raise InputRejected(
             series.path, "no run.json says how it was trained; give --B, --mu, --weight-decay, --m"
@@ -234,6 +234,7 @@ def _row(task: Task, outcome: Outcome, found: Certificate) -> Row:
         "rhs": found.rhs,
         "slack": found.slack,
         "holds": found.holds,
+        "possible": found.possible,
     }
 
 

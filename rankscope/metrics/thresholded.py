@@ -71,7 +71,8 @@ def approximation_rank(
     # tails[j]: distance to rank j, over sigma_1 so that squares do not underflow.
     squares = np.square(sigma / largest)
     tails = np.sqrt(np.append(np.cumsum(squares[::-1])[::-1], 0.0))
-    count = count_above(tails, allowed / largest)
+    # Never less than the values above it, whose squares may round or underflow beside sigma_1.
+    count = max(count_above(tails, allowed / largest), count_above(sigma, allowed))
     # A tail of k values that are each off by d is off by at most sqrt(k) d; on the Gram route
     # its square is a sum of k eigenvalues, so that it is off by k times what one of them is.
     k = len(sigma)

@@ -49,7 +49,8 @@ def settings_row(run: RunRecord | None, dynamics: Dynamics | None) -> Row:
     if dynamics is not None:
         first = dynamics.phases[0]
         row |= {"momentum": dynamics.momentum, "nesterov": dynamics.nesterov}
-        row |= {"B": first.batch, "mu": first.mu}
+        # The peak: a warm-up does not name a run, and what follows it mostly falls.
+        row |= {"B": first.batch, "mu": max(phase.mu for phase in dynamics.phases)}
         decay: float | None = first.weight_decay
     else:
         row["momentum"] = optimiser.momentum if optimiser else None

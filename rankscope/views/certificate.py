@@ -19,7 +19,7 @@ MANY_PHASES = 8  # changes of the hyperparameters shown
 
 KEYS = (
     *("name", "step", "n", "dtype", "inputs_per_sample", "samples", "allowed_rank", "rank"),
-    *("sigma_next", "threshold", "margin", "contrast", "lhs", "rhs", "slack", "holds"),
+    *("sigma_next", "threshold", "margin", "contrast", "lhs", "rhs", "slack", "holds", "possible"),
 )
 
 # What makes a true record fail: what the theorem's update leaves out, or rounds more coarsely.
@@ -66,6 +66,8 @@ def verdict(certification: Certification) -> str:
     extreme = f"{place}, rank {worst['rank']} of {worst['allowed_rank']} allowed, "
     extreme += f"the next singular value {number(worst['margin'])} times the rounding noise"
     checked = counted(len(certification.summary()))
+    if certification.holds is None:
+        return f"{source}: undecided: {pairs} pairs of {checked}; tightest: {extreme}"
     if certification.holds:
         return f"{source}: holds: {pairs} pairs of {checked}; tightest: {extreme}"
     failed = len(certification.failed)
@@ -153,7 +155,14 @@ def _remarks(certification: Certification, *, everything: bool) -> list[Remark]:
     lines += left_out(certification.skipped, everything=everything)
     if suspect:
         lines.append(Remark(CAUSES))
+    undecided = sum(row["undecided"] for row in certification.summary())
+    if undecided:
+        text = "the rank is too large, but by no more than roundings that go the same way at every"
+        lines.append(Remark(f"undecided: {undecided} pairs: {text} update may do", strong=True))
     decisive = sum(row["decisive"] for row in certification.summary())
+    if certification.holds and decisive:
+        share = 1 / max(row["contrast"] for row in certification.pairs)
+        lines.append(Remark(f"a weight decay off by more than about {share:.1%} would have shown"))
     if certification.holds and decisive == 0:
         text = "the decay is below the rounding in every pair: any weight decay would hold"
         lines.append(Remark(text))

@@ -172,6 +172,47 @@ class TestOnePair:
         assert not certified(before, before, Memory((1 - 1e-2) ** 50, 0.0, 1), 50).holds
 
 
+@pytest.mark.parametrize(("scale", "holds"), [(0.5, True), (3.0, None), (12.0, False)])
+def test_what_equal_roundings_could_do_is_undecided(scale: float, holds: bool | None) -> None:
+    rng = np.random.default_rng(0)
+    before = rng.standard_normal((64, 64)).astype(np.float32)
+    memory = Memory(1.0, 0.0, 16)
+    noise = rng.standard_normal((64, 64))
+    noise *= 2.0**-24 * 4 * scale / np.linalg.norm(noise, 2)
+    lines = np.linalg.norm(before, axis=1).max() + np.linalg.norm(before, axis=0).max()
+    now = before.astype(np.float64) + noise * lines
+    found = certified(now.astype(np.float32), before, memory, 16)
+    assert found.holds is holds
+    assert (found.rank <= 16) == (holds is True)
+    assert found.threshold < found.possible < 5 * found.threshold
+
+
+def test_one_batch_again_and_again_with_tiny_steps_is_not_failed(tmp_path: Path) -> None:
+    """Updates below the spacing of the numbers: roundings go the same way and add up."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
+    sample, label = torch.randn(1, 256), torch.tensor([3])
+    optimiser = torch.optim.SGD(model.parameters(), lr=3e-7, weight_decay=0.01)
+    record = RunRecord(
+        matrices=(MatrixRecord("0.weight", "linear", (256, 256), 1),),
+        optimiser=Optimiser("sgd"),
+        hyperparameters=Hyperparameters(1, 3e-7, 0.01),
+    )
+    with SnapshotWriter(tmp_path, record) as writer:
+        for step in range(61):
+            if step:
+                optimiser.zero_grad()
+                loss = nn.functional.cross_entropy(model(sample), label)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+            if step in (0, 60):
+                writer.save(step, model)
+    found = certify(tmp_path)
+    assert found.holds is not False
+    (row,) = found.pairs
+    assert row["margin"] > 0.5  # near enough to the threshold to matter
+
+
 class TinyConvolution(nn.Module):
     """Two convolutions on 8x8 images: 2x2 and 1x1 places of application."""
 

@@ -268,3 +268,15 @@ def test_of_many_snapshots_the_logged_ones_are_shown(run: Run, tmp_path: Path) -
         *("8", "18", "28", "38", "48", "58")
     ]
     assert re.search(r"^ +59 +- ", out, re.MULTILINE)  # and the last
+
+
+def test_epochs_are_not_updates(run: Run, tmp_path: Path) -> None:
+    for epoch in (1, 2, 3):
+        save_file({"w": np.eye(4)}, tmp_path / f"epoch_{epoch}.safetensors")
+    stated = ("--B", 2, "--mu", 0.1, "--weight-decay", 0.1, "--m", 1)
+    ended = run("analyze", tmp_path, *stated)
+    assert ended.code == 0
+    assert "no bound: the snapshots are numbered by epochs" in ended.out
+    ended = run("certify", tmp_path, *stated)
+    assert ended.code == 3
+    assert "numbered by epochs and the bound counts updates" in ended.err

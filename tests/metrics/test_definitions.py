@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import rankscope
 from rankscope.metrics import METRICS
 from rankscope.metrics.condition import CONDITION_RTOL
 from rankscope.question import Question
@@ -101,3 +102,17 @@ def test_zero_matrix_has_rank_zero_and_no_ratios() -> None:
             assert reading.value == (None if metric.name in undefined else 0)
             assert reading.exact
             assert bool(reading.note) == (metric.name in undefined)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "eps"),
+    [([1.0, 1e-170], 0.0), ([1.0, 1e-200, 1e-300], 1e-250), ([3.0, 3.0, 0.1], 0.02356368148131365)],
+)
+def test_the_rank_is_never_above_the_approximation_rank(sigma: list[float], eps: float) -> None:
+    """Where squares underflow beside sigma_1, and where a threshold is an ulp off."""
+    spectrum = rankscope.spectrum(np.diag(sigma))
+    found = rankscope.metrics.rank(spectrum, eps=eps).value
+    bounded = rankscope.metrics.approximation_rank(spectrum, eps=eps).value
+    assert found is not None
+    assert bounded is not None
+    assert found <= bounded

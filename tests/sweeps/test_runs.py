@@ -18,8 +18,15 @@ from scipy import stats
 from rankscope import analyze
 from rankscope.api import Analysis
 from rankscope.measure import How
-from rankscope.snapshots import LogRecord, RunRecord, SnapshotWriter
-from rankscope.training import Given
+from rankscope.snapshots import (
+    Hyperparameters,
+    LogRecord,
+    Optimiser,
+    RunRecord,
+    SnapshotWriter,
+)
+from rankscope.sweeps.runs import settings_row
+from rankscope.training import Given, training_of
 from rankscope.views import terminal
 from rankscope.views.analysis import report
 from tests.rundirs import Array, Recipe, ask, diagonal, shown, write_run
@@ -331,3 +338,14 @@ def test_a_link_to_a_run_is_no_further_run(tmp_path: Path) -> None:
         str(tmp_path / "sweep" / "B2" / "seed0-0"),
         str(tmp_path / "sweep" / "B4" / "seed0-1"),
     ]
+
+
+@pytest.mark.parametrize("lr", [0.1, 1.0])
+def test_a_warm_up_does_not_name_a_run(lr: float) -> None:
+    schedule = ((0, 0.01), (100, lr), (200, 0.001))
+    run = RunRecord(
+        optimiser=Optimiser("sgd"), hyperparameters=Hyperparameters(8, lr, 1e-3, schedule=schedule)
+    )
+    training = training_of(run, [], Given())
+    assert training is not None
+    assert settings_row(run, training.dynamics)["mu"] == lr

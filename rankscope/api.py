@@ -15,6 +15,7 @@ import numpy as np
 from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
 from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected, UsageError
+from rankscope.grouping import group_files
 from rankscope.inventory import Entry, Inventory, saved_beside
 from rankscope.matrices import Selection, StoredMatrix, check_selection, select
 from rankscope.measure import How, Measured, measure
@@ -26,7 +27,7 @@ from rankscope.resolution import unresolved
 from rankscope.rows import Row
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
-from rankscope.series import Series, Snapshot, group_files
+from rankscope.series import Series, Snapshot
 from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.spectra import Measure, check_target, export
 from rankscope.store import SpectrumStore

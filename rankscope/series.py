@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,10 @@ from rankscope.checkpoints import READERS
 from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
 from rankscope.errors import InputRejected
 from rankscope.records import Skipped
-from rankscope.stepnames import counts_epochs, family, final_number, is_unfinished, step_in
-from rankscope.text import natural
+from rankscope.stepnames import counts_epochs, final_number, is_unfinished, step_in
 
 RUN_RECORD = "run.json"
 SNAPSHOTS = "snapshots"
-
-SWEEP_DEPTH = 3  # how deep below a directory its runs may lie: sweep/seed-0/B-8
 
 SUFFIXES = tuple(suffix for reader in READERS for suffix in reader.suffixes)
 
@@ -78,9 +75,9 @@ def discover(path: Path | str) -> Series:
     path = Path(path)
     if not _is_directory(path):
         return Series(path, (Snapshot(path, step_in(path.name)),))
-    if _is_run(path):
+    if is_run(path):
         return _run(path)
-    found, skipped = _numbered_models(path)
+    found, skipped = numbered_models(path)
     top = find_model(path)
     if top is None:
         return _with_files(path, found, skipped) if found else _files(path, skipped)
@@ -88,99 +85,7 @@ def discover(path: Path | str) -> Series:
     if not found:
         return Series(path, (Snapshot(top, step_in(path.name)),), tuple(skipped))
     skipped.append(Skipped(top.name, "final weights beside checkpoints; give its path"))
-    return _ordered(path, found, skipped)
-
-
-def group_files(paths: Sequence[Path]) -> list[Series]:
-    """Several paths, as given on a command line, to series.
-
-    Numbered files or model directories that stand in one directory and are named alike are one
-    series. Files of a directory that nothing orders are a series each, so that they can be told
-    apart; so are the runs in a directory of runs.
-    """
-    paths = [one for path in paths for one in _with_runs(path)]
-    groups: dict[tuple[Path, str], list[Snapshot]] = defaultdict(list)
-    keys: dict[Path, tuple[Path, str]] = {}
-    for path in dict.fromkeys(paths):
-        snapshot = _single(path)
-        if snapshot is not None:
-            keys[path] = (path.parent, family(path.name))
-            groups[keys[path]].append(snapshot)
-    found: list[Series] = []
-    done: set[tuple[Path, str]] = set()
-    for path in dict.fromkeys(paths):
-        key = keys.get(path)
-        members = groups[key] if key else []
-        if key is None or len({member.step for member in members}) < max(2, len(members)):
-            found += _apart(_found(path, alone=len(paths) == 1))
-        elif key not in done:
-            done.add(key)
-            found.append(_ordered(path.parent, members))
-    return found
-
-
-def _with_runs(path: Path) -> list[Path]:
-    """The path itself, or the runs in a directory of runs (a sweep), and its own weights if any."""
-    if not os.path.isdir(path) or _is_run(path):
-        return [path]
-    found = sorted(_runs_below(path, SWEEP_DEPTH), key=lambda run: natural(str(run)))
-    # A link such as `latest` to one of them is no further run.
-    own = {os.path.realpath(run): run for run in reversed(found)}
-    own |= {os.path.realpath(run): run for run in found if not _by_link(run, path)}
-    runs = [run for run in found if run == own[os.path.realpath(run)]]
-    holds_more = any(_weights(path)) or find_model(path) is not None or _numbered_models(path)[0]
-    return [*([path] if holds_more or not runs else []), *runs]
-
-
-def _by_link(path: Path, directory: Path) -> bool:
-    """Whether a link leads from a directory to a path below it."""
-    straight = os.path.join(os.path.realpath(directory), path.relative_to(directory))
-    return os.path.realpath(path) != straight
-
-
-def _runs_below(directory: Path, depth: int) -> Iterator[Path]:
-    try:
-        children = [Path(entry.path) for entry in os.scandir(directory) if entry.is_dir()]
-    except OSError:
-        return  # what cannot be listed is reported when it is opened
-    for child in children:
-        if is_unfinished(child.name):
-            continue
-        if os.path.exists(child / RUN_RECORD):
-            yield child
-        elif depth > 1:
-            yield from _runs_below(child, depth - 1)
-
-
-def _found(path: Path, *, alone: bool) -> Series:
-    """The series at a path; among several, a run that has just begun is an empty one."""
-    try:
-        return discover(path)
-    except InputRejected as error:
-        if alone or not os.path.exists(path / RUN_RECORD):
-            raise
-        return Series(path, (), (Skipped(str(path), error.reason),))
-
-
-def _single(path: Path) -> Snapshot | None:
-    """The snapshot that a path is by itself, when its name states a step."""
-    step = step_in(path.name)
-    if step is None:
-        return None
-    if os.path.isdir(path):
-        model = None if _is_run(path) else _model_in(path)
-        return None if model is None else Snapshot(model, step)
-    return Snapshot(path, step) if os.path.isfile(path) else None
-
-
-def _apart(series: Series) -> Iterator[Series]:
-    """The series itself, or one for each of its snapshots when no step tells them apart."""
-    if len(series.snapshots) < 2 or any(one.step is not None for one in series.snapshots):
-        yield series
-        return
-    for number, snapshot in enumerate(series.snapshots):
-        skipped = series.skipped if number == 0 else ()
-        yield Series(snapshot.path, (snapshot,), skipped, series.run)
+    return ordered(path, found, skipped)
 
 
 def _is_directory(path: Path) -> bool:
@@ -195,7 +100,8 @@ def _is_directory(path: Path) -> bool:
         raise InputRejected(path, f"cannot be opened: {error}") from error
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Whether a directory is a run of ours, or one whose snapshots lie as ours do."""
     return os.path.exists(path / RUN_RECORD) or os.path.isdir(path / SNAPSHOTS)
 
 
@@ -206,7 +112,7 @@ def _run(path: Path) -> Series:
     files = [child for child in children if child.is_file() and _is_weights(child)]
     run = path if os.path.exists(path / RUN_RECORD) else None
     if files:
-        return _ordered(path, [Snapshot(file, step_in(file.name)) for file in files], run=run)
+        return ordered(path, [Snapshot(file, step_in(file.name)) for file in files], run=run)
     inside = [child.name for child in children if child.is_dir()]
     if inside and run is None:  # Hugging Face's cache of a repository
         raise InputRejected(
@@ -215,7 +121,7 @@ def _run(path: Path) -> Series:
     raise InputRejected(path, f"a run directory without a snapshot in {SNAPSHOTS}/ yet")
 
 
-def _numbered_models(path: Path) -> tuple[list[Snapshot], list[Skipped]]:
+def numbered_models(path: Path) -> tuple[list[Snapshot], list[Skipped]]:
     """The models in the numbered directories of a directory, and those that hold none."""
     found: list[Snapshot] = []
     skipped: list[Skipped] = []
@@ -223,7 +129,7 @@ def _numbered_models(path: Path) -> tuple[list[Snapshot], list[Skipped]]:
         step = step_in(child.name)
         if step is None or not child.is_dir():
             continue
-        model = _model_in(child)
+        model = model_in(child)
         if model is None:
             skipped.append(Skipped(child.name, "holds no model, or several files of weights"))
         else:
@@ -233,7 +139,7 @@ def _numbered_models(path: Path) -> tuple[list[Snapshot], list[Skipped]]:
 
 def _numbered_files(path: Path, model: Path) -> list[Snapshot]:
     """The series of files that stands beside a model."""
-    files = [Snapshot(file, step_in(file.name)) for file in _weights(path) if file != model]
+    files = [Snapshot(file, step_in(file.name)) for file in weights_in(path) if file != model]
     numbered = [file for file in files if file.step is not None]
     # One file with a number is a part of the model more often than a series.
     return numbered if len(numbered) > 1 else []
@@ -243,14 +149,14 @@ def _with_files(path: Path, found: Sequence[Snapshot], skipped: Sequence[Skipped
     """Numbered directories, the files beside them listed."""
     beside = [
         Skipped(file.name, "a file beside numbered directories; give its path")
-        for file in _weights(path)
+        for file in weights_in(path)
     ]
-    return _ordered(path, found, (*skipped, *beside))
+    return ordered(path, found, (*skipped, *beside))
 
 
 def _files(path: Path, skipped: Sequence[Skipped]) -> Series:
     """A directory of files: numbered by a word, numbered at the end, or just several."""
-    files = _weights(path)
+    files = weights_in(path)
     if not files:
         raise InputRejected(
             path, f"holds no weights, expected files ending in {', '.join(SUFFIXES)}"
@@ -260,7 +166,7 @@ def _files(path: Path, skipped: Sequence[Skipped]) -> Series:
     found = [Snapshot(file, step_in(file.name)) for file in files]
     if all(snapshot.step is None for snapshot in found):
         found = _numbered_alike(files)
-    return _ordered(path, found, skipped)
+    return ordered(path, found, skipped)
 
 
 def _numbered_alike(files: Sequence[Path]) -> list[Snapshot]:
@@ -279,7 +185,7 @@ def _numbered_alike(files: Sequence[Path]) -> list[Snapshot]:
     return [steps.get(file, Snapshot(file, None)) for file in files]
 
 
-def _ordered(
+def ordered(
     path: Path, found: Sequence[Snapshot], skipped: Sequence[Skipped] = (), run: Path | None = None
 ) -> Series:
     """By step; what has no step among numbered ones, or a step that stands already, is skipped."""
@@ -305,16 +211,16 @@ def _relative(snapshot: Snapshot, path: Path) -> str:
     return str(snapshot.path.relative_to(path) if inside else snapshot.path)
 
 
-def _model_in(directory: Path) -> Path | None:
+def model_in(directory: Path) -> Path | None:
     """The model of a checkpoint directory: a Hugging Face one, or its only file of weights."""
     model = find_model(directory)
     if model is None:
-        files = _weights(directory)
+        files = weights_in(directory)
         model = files[0] if len(files) == 1 else None
     return model
 
 
-def _weights(directory: Path) -> list[Path]:
+def weights_in(directory: Path) -> list[Path]:
     """The files of weights in a directory, by their names."""
     return [child for child in _sorted(directory) if child.is_file() and _is_weights(child)]
 

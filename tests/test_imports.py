@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("jsonobject",),
     ("checkpoints",),
     ("matrices", "runlog", "runrecord", "series"),
-    ("combination", "resolution", "solvers", "storefile", "training"),
+    ("combination", "grouping", "resolution", "solvers", "storefile", "training"),
     ("metrics", "store"),
     ("plan", "question", "rows"),
     ("sweeps", "trajectory", "worker"),

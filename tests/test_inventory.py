@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from rankscope.errors import InputRejected, UsageError
+from rankscope.grouping import group_files
 from rankscope.inventory import Inventory, take_inventory
 from rankscope.matrices import Selection
-from rankscope.series import group_files
 from rankscope.store import SpectrumStore
 
 EVERYTHING = Selection()

@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 from rankscope import analyze
 from rankscope.errors import InputRejected
 from rankscope.files import atomic_path
+from rankscope.grouping import group_files
 from rankscope.measure import How
-from rankscope.series import Series, discover, group_files
+from rankscope.series import Series, discover
 from rankscope.stepnames import is_unfinished, step_in
 
 

@@ -32,10 +32,10 @@ def inspect(
         rankscope inspect runs/digits --json
     """
     from rankscope.executors import available_cores
+    from rankscope.grouping import group_files
     from rankscope.inventory import take_inventory
     from rankscope.matrices import Selection
     from rankscope.overview import overview
-    from rankscope.series import group_files
     from rankscope.store import SpectrumStore
     from rankscope.views import inspection
 

@@ -162,7 +162,9 @@ def _remarks(certification: Certification, *, everything: bool) -> list[Remark]:
     decisive = sum(row["decisive"] for row in certification.summary())
     if certification.holds and decisive:
         share = 1 / max(row["contrast"] for row in certification.pairs)
-        lines.append(Remark(f"a weight decay off by more than about {share:.1%} would have shown"))
+        lines.append(
+            Remark(f"a weight decay off by more than about {100 * share:.2g} % would have shown")
+        )
     if certification.holds and decisive == 0:
         text = "the decay is below the rounding in every pair: any weight decay would hold"
         lines.append(Remark(text))

@@ -45,7 +45,7 @@ def sweep_grids(table: Table) -> list[Grid]:
     runs = sorted(table.runs, key=_order)
     varied = [key for key in SETTINGS if len({run[key] for run in runs}) > 1]
     same = [
-        f"{SETTINGS[key]} {shortened(_setting(runs[0][key]), MANY_LETTERS)}"
+        f"{SETTINGS[key]} {_cut(_setting(runs[0][key]))}"
         for key in SETTINGS
         if key not in varied and runs[0][key] not in QUIET
     ]
@@ -110,6 +110,11 @@ def _setting(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+
+
+def _cut(text: str) -> str:
+    """The beginning of what a title has no room for."""
+    return text if len(text) <= MANY_LETTERS else f"{text[: MANY_LETTERS - 1]}…"
 
 
 def _groups(runs: Sequence[Row], keys: Sequence[str]) -> list[list[Row]]:

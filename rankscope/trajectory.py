@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.bounds.closed import closed_form
+from rankscope.bounds.cumulated import Cumulated
 from rankscope.bounds.dynamics import Dynamics
 from rankscope.metrics.thresholded import Norm
 from rankscope.question import eps_key
@@ -62,11 +63,13 @@ class RunBounds:
 
     Attributes:
         dynamics: its updates.
+        sums: over them.
         needed: n* by (step, eps).
         between: what the updates between two snapshots do to (W, v), by their steps.
     """
 
     dynamics: Dynamics
+    sums: Cumulated
     needed: dict[tuple[int | None, float], int | None] = field(default_factory=dict)
     between: dict[tuple[int, int], tuple[float, float, float, float]] = field(default_factory=dict)
 
@@ -83,13 +86,16 @@ class RunBounds:
         """The exact count, with the schedule up to this step."""
         key = (step, eps)
         if key not in self.needed:
-            self.needed[key] = None if step == 0 else self.dynamics.steps_needed(step, eps)
+            self.needed[key] = None if step == 0 else self.sums.steps_needed(step, eps)
         steps = self.needed[key]
         if steps is None and any(one.mu * one.weight_decay > 0 for one in self.dynamics.phases):
             return Reading(None, "too few steps so far")
         if steps is None:
             return Reading(math.inf, NO_DECAY)
-        return Reading(inputs * self.dynamics.samples(step, steps))
+        found = (
+            self.dynamics.samples(None, steps) if step is None else self.sums.samples(step, steps)
+        )
+        return Reading(inputs * found)
 
     def measured(self, inputs: int, passage: Passage, eps: float) -> list[Reading]:
         """Lemma 3.2 at each snapshot: the norms of the run, the latest snapshot that will do."""
@@ -105,7 +111,7 @@ class RunBounds:
                     Reading(None, "no snapshot is so far back that this little is left")
                 )
             else:
-                readings.append(Reading(inputs * self.dynamics.samples(now, now - then)))
+                readings.append(Reading(inputs * self.sums.samples(now, now - then)))
         return readings
 
     def _plain(self, passage: Passage, eps: float) -> list[int | None]:
@@ -113,7 +119,7 @@ class RunBounds:
         steps = [step for step in passage.steps if step is not None]
         if len(steps) < len(passage.steps):
             return [None] * len(passage.steps)
-        decay = np.array([self.dynamics.decay(step) for step in steps])
+        decay = np.array([self.sums.decay(step) for step in steps])
         with np.errstate(divide="ignore"):  # a zero matrix has norm 0, and nothing is left of it
             size = np.log(np.asarray(passage.norms)) + decay
         enough = size + math.log(eps)
@@ -202,7 +208,7 @@ class Theory:
     def readings(self, passages: Iterable[Passage]) -> Iterator[list[dict[str, Reading]]]:
         """For each matrix the readings at each of its snapshots."""
         dynamics = self.training.dynamics if self.training else None
-        bounds = None if dynamics is None else RunBounds(dynamics)
+        bounds = None if dynamics is None else RunBounds(dynamics, Cumulated(dynamics))
         for passage in passages:
             found = [{RATIO: norm_ratio(passage, index)} for index in range(len(passage.steps))]
             for eps in self.eps if self.training else ():

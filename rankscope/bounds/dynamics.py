@@ -135,13 +135,6 @@ class Dynamics:
             mu, wd, beta = map(exactly, (before.mu, before.weight_decay, self.momentum))
             return (1 / (mu * beta), 1 - mu * wd) if self.nesterov else (1 / mu, Decimal(1))
 
-    def decay(self, step: int) -> float:
-        """-ln of what plain SGD leaves of W_0 after so many updates: - sum ln(1 - mu_j wd_j)."""
-        return math.fsum(
-            -math.log1p(-phase.mu * phase.weight_decay) * count
-            for phase, count in self._back(step, step)
-        )
-
     def steps_needed(self, step: int | None, eps: float) -> int | None:
         """n*: the least n for which |a| + |b| <= eps / 2 over the last n updates before `step`.
 
@@ -165,23 +158,27 @@ class Dynamics:
     def samples(self, step: int | None, n: int) -> int:
         """How many samples' gradients the last n updates before `step` hold; 1 <= n <= step."""
         if step is None:
-            return (n + self._extra) * self.phases[-1].batch
+            return n * self.phases[-1].batch + self.nesterov_samples(step, n)
         total = sum(count * phase.batch for phase, count in self._back(step, n))
-        return total + (self._extra * self.phase(step - n - 1).batch if n < step else 0)
+        return total + self.nesterov_samples(step, n)
 
-    @property
-    def _extra(self) -> int:
-        """The gradients before the last n updates that Nesterov's momentum brings in."""
-        return int(self.nesterov and self.momentum > 0)
+    def nesterov_samples(self, step: int | None, n: int) -> int:
+        """The samples before the last n updates that Nesterov's momentum brings in."""
+        if not self.nesterov or self.momentum == 0 or n == step:
+            return 0
+        return (self.phases[-1] if step is None else self.phase(step - n - 1)).batch
 
     def _back(self, step: int, n: int) -> Iterator[tuple[Phase, int]]:
         """The phases of the last n updates before `step`, the latest first, with their lengths."""
         end = step
-        for phase in reversed(self.phases):
+        last = bisect_right(self.phases, step - 1, key=lambda one: one.start)
+        for index in reversed(range(last)):
+            phase = self.phases[index]
             start = max(phase.start, step - n)
-            if start < end:
-                yield phase, end - start
-                end = start
+            if start >= end:
+                return
+            yield phase, end - start
+            end = start
 
     def _plain_steps(self, step: int | None, target: Decimal) -> int | None:
         steps = 0

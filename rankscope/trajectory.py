@@ -20,6 +20,7 @@ from rankscope.metrics.thresholded import Norm
 from rankscope.question import eps_key
 from rankscope.records import INFINITE, Reading
 from rankscope.training import Training
+from rankscope.walk import steps_needed_at
 
 Vector = NDArray[np.float64]
 
@@ -33,6 +34,8 @@ NO_DECAY = f"{INFINITE}: mu or weight decay is 0"
 # that settle within a line's width of 1; from there to 0.01, the theorem's factor 2 is safe for
 # 69 snapshots (1.01^69 < 2).
 TOLERANCE = 0.01
+
+MANY_PHASES = 100  # learning rates that change more often change at every step
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,13 @@ class RunBounds:
         phase = last if step is None else self.dynamics.phase(max(step - 1, 0))
         value = closed_form(inputs, phase.batch, phase.mu, phase.weight_decay, eps)
         return Reading(value, "" if math.isfinite(value) else NO_DECAY)
+
+    def prepare(self, steps: Sequence[int | None], eps: float) -> None:
+        """Count for all snapshots at once where one by one would take long."""
+        wanted = [step for step in steps if step and (step, eps) not in self.needed]
+        if self.dynamics.momentum and len(self.dynamics.phases) > MANY_PHASES and wanted:
+            found = steps_needed_at(self.dynamics, wanted, eps)
+            self.needed.update({(step, eps): count for step, count in found.items()})
 
     def exact(self, inputs: int, step: int | None, eps: float) -> Reading:
         """The exact count, with the schedule up to this step."""
@@ -240,6 +250,7 @@ class Theory:
         self, bounds: RunBounds, passage: Passage, eps: float
     ) -> Iterator[tuple[Reading, Reading, Reading, Reading]]:
         inputs = (self.training.inputs_of(passage.tensor) if self.training else None) or 1
+        bounds.prepare(passage.steps, eps)
         measured = bounds.measured(inputs, passage, eps)
         for step, by_norms in zip(passage.steps, measured, strict=True):
             exact = bounds.exact(inputs, step, eps)

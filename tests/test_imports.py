@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("matrices", "runlog", "runrecord", "series"),
     ("combination", "grouping", "resolution", "solvers", "storefile", "training"),
     ("metrics", "store"),
-    ("plan", "question", "rows"),
+    ("plan", "question", "rows", "walk"),
     ("sweeps", "trajectory", "worker"),
     ("inventory",),
     ("measure", "overview"),

@@ -96,7 +96,7 @@ class History:
                 continue
             matrices = list(self._of(series))
             before = dict(zip(self.steps[series][1:], self.steps[series], strict=False))
-            passages = [_passage(name, sightings, before) for name, sightings in matrices]
+            passages = [_passage(sightings, before) for _, sightings in matrices]
             for (_, sightings), readings in zip(matrices, theory.readings(passages), strict=True):
                 for sighting, found in zip(sightings, readings, strict=True):
                     for key, reading in found.items():
@@ -180,11 +180,8 @@ def _approximation(row: Row, found: Spectrum, eps: float, theory: Theory) -> flo
     return row[key] if key in row else approximation_rank(found, eps, theory.norm).value
 
 
-def _passage(
-    name: str, sightings: Sequence[Sighting], before: Mapping[int | None, int | None]
-) -> Passage:
+def _passage(sightings: Sequence[Sighting], before: Mapping[int | None, int | None]) -> Passage:
     return Passage(
-        name,
         sightings[0].tensor,
         min(sightings[0].row["shape"]),
         [one.row["step"] for one in sightings],

@@ -43,8 +43,7 @@ class Passage:
     """One matrix through a series.
 
     Attributes:
-        name: of the matrix.
-        tensor: of its tensor, which m_l is recorded for.
+        tensor: the name of its tensor, which m_l is recorded for.
         smaller: min(rows, columns).
         steps: of the snapshots where it has a spectrum, ascending; None of a single file.
         before: for each of them, the step of the series' snapshot before it, whether or not the
@@ -52,7 +51,6 @@ class Passage:
         norms: at each of them, in the norm asked for.
     """
 
-    name: str
     tensor: str
     smaller: int
     steps: Sequence[int | None]

@@ -334,6 +334,7 @@ class TestPoison:
         )  # fmt: skip
         code, out, err = ended(process)
         assert code == 4
+        assert len(err.splitlines()) == 2, err
         first, last = err.splitlines()
         assert first.startswith("worker lost: w at step 6: ")
         assert last == "incomplete: not everything could be measured (exit code 4)"

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
@@ -19,6 +19,9 @@ TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 
 
 Built = TypeVar("Built")
+
+
+ABSENT = -1  # the size of a file that is not there
 
 
 class Identity(NamedTuple):
@@ -34,6 +37,25 @@ def identity(path: Path | str) -> Identity:
     """The identity of a file now. Raises OSError when it is gone."""
     status = os.stat(path)
     return Identity(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def identity_or_absence(path: Path | str) -> Identity:
+    """The identity of a file that need not be there; its absence is an identity too."""
+    try:
+        return identity(path)
+    except FileNotFoundError:
+        return Identity(os.path.abspath(path), ABSENT, 0, 0)
+
+
+def unchanged(seen: Iterable[Identity]) -> bool:
+    """Whether files still are what they were, and what was absent still is."""
+    try:
+        return all(
+            (identity_or_absence(one.path) if one.size == ABSENT else identity(one.path)) == one
+            for one in seen
+        )
+    except (OSError, ValueError, TypeError):
+        return False  # one is gone, or is no path at all
 
 
 class RandomAccessFile:

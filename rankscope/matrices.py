@@ -17,15 +17,18 @@ import fnmatch
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rankscope.dtypes import why_not_measured
 from rankscope.errors import UsageError
 from rankscope.quantised import tables
-from rankscope.records import Checkpoint, Kind, Listing, MatrixSpec, Skipped, TensorInfo
+from rankscope.records import Checkpoint, Kind, Listing, MatrixSpec, Part, Skipped, TensorInfo
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from rankscope.records import Stored
 
 # Names that the common libraries give to embedding tables (transformers, timm, GPT-2, T5).
@@ -139,12 +142,12 @@ def fold(tensor: TensorInfo) -> Iterator[MatrixSpec]:
     kind = kind_of(tensor)
     if kind == "stacked":
         for i in range(tensor.shape[0]):
-            yield _spec(tensor, f"{tensor.name}[{i}]", (i,), 1, kind)
+            yield from _specs(tensor, f"{tensor.name}[{i}]", (i,), 1, kind)
     elif len(tensor.shape) == 3 and kind != "convolution":
-        yield _spec(tensor, tensor.name, (0,), 1, kind)  # a first axis of length 1
+        yield from _specs(tensor, tensor.name, (0,), 1, kind)  # a first axis of length 1
     else:
         split = len(tensor.shape) - 1 if tensor.channels_last else 1
-        yield _spec(tensor, tensor.name, (), split, kind)
+        yield from _specs(tensor, tensor.name, (), split, kind)
 
 
 def kind_of(tensor: TensorInfo) -> Kind:
@@ -164,12 +167,32 @@ def kind_of(tensor: TensorInfo) -> Kind:
     return "embedding" if EMBEDDING.search(tensor.name) else "linear"
 
 
-def _spec(
+def _specs(
     tensor: TensorInfo, name: str, index: tuple[int, ...], split: int, kind: Kind
-) -> MatrixSpec:
+) -> Iterator[MatrixSpec]:
+    """A matrix of a tensor, or the parts that it is made of."""
     shape = tensor.shape[len(index) :]
     folded = (math.prod(shape[:split]), math.prod(shape[split:]))
-    return MatrixSpec(name, tensor.name, index, split, folded, tensor.dtype, kind)
+    if tensor.transposed:
+        folded = folded[::-1]
+    spec = MatrixSpec(
+        name,
+        tensor.name,
+        index,
+        split,
+        folded,
+        tensor.dtype,
+        kind,
+        tensor.transposed,
+        None,
+        tensor.encoding,
+        tensor.sources,
+        tensor.factors,
+    )
+    if not tensor.parts:
+        yield spec
+    for part in tensor.parts:
+        yield replace(spec, name=f"{name}:{part.name}", shape=(part.rows, folded[1]), part=part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +212,21 @@ class StoredMatrix:
         """The stored type's name."""
         return self.spec.dtype
 
+    def read(self, rows: slice, columns: slice) -> Stored:
+        """A window of the matrix in its type; both slices have start and stop within it."""
+        spec = self.spec
+        if spec.part is not None:
+            cover, picked = covering(spec.part, rows)
+            return self._oriented(cover, columns)[picked]
+        return self._oriented(rows, columns)
+
+    def _oriented(self, rows: slice, columns: slice) -> Stored:
+        """A window of the whole matrix as (out, in)."""
+        stored = self.spec.stored
+        if self.spec.transposed:
+            return self.checkpoint.read(stored, columns, rows).T
+        return self.checkpoint.read(stored, rows, columns)
+
     def blocks(self, axis: Literal[0, 1], max_elements: int) -> Iterator[Stored]:
         """Consecutive blocks along `axis`, each whole along the other, in the stored type."""
         rows, columns = self.shape
@@ -202,9 +240,9 @@ class StoredMatrix:
         for start in range(0, length, step):
             part = slice(start, min(start + step, length))
             if axis == 0:
-                yield self.checkpoint.read(self.spec, part, slice(0, columns))
+                yield self.read(part, slice(0, columns))
             else:
-                yield self.checkpoint.read(self.spec, slice(0, rows), part)
+                yield self.read(slice(0, rows), part)
 
     def row_major(self, max_elements: int) -> Iterator[Stored]:
         """The elements in row-major order, at most `max_elements` at a time, however wide a row."""
@@ -215,7 +253,22 @@ class StoredMatrix:
         for row in range(self.shape[0]):
             for start in range(0, columns, max_elements):
                 part = slice(start, min(start + max_elements, columns))
-                yield self.checkpoint.read(self.spec, slice(row, row + 1), part)
+                yield self.read(slice(row, row + 1), part)
+
+
+def covering(part: Part, rows: slice) -> tuple[slice, slice | NDArray[np.intp]]:
+    """The rows of the whole matrix that hold these rows of a part, and which of them they are."""
+    import numpy as np
+
+    height = part.stop - part.start
+    if part.groups == 1:
+        return slice(part.start + rows.start, part.start + rows.stop), slice(None)
+    if rows.start == rows.stop:
+        return slice(0, 0), slice(None)
+    wanted = np.arange(rows.start, rows.stop)
+    places = wanted // height * part.period + part.start + wanted % height
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1), places - first
 
 
 def check_selection(selection: Selection, listings: Sequence[Listing]) -> None:

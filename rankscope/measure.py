@@ -26,11 +26,11 @@ from rankscope.executors import (
 from rankscope.inventory import Entry, Inventory, take_inventory
 from rankscope.matrices import Selection
 from rankscope.question import Column
-from rankscope.records import MatrixSpec, Measurement, Reading, Unmeasured
+from rankscope.records import MatrixSpec, Measurement, Reading, Route, Unmeasured
 from rankscope.series import Series
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore, store_path
-from rankscope.worker import Answer, Outcome, RouteChoice, Task, answer, measure_task, sound
+from rankscope.worker import Outcome, RouteChoice, Task, answer, asked_route, measure_task, sound
 
 # Starting workers takes about a quarter of a second; two cores at 50 GFLOP/s each do this much
 # in that time, and less work is done sooner in this process.
@@ -54,6 +54,7 @@ class How:
         workers: processes; None for as many as there are cores and work for them.
         store: keep spectra; True where the run or the user's cache is, a path, or False.
         verify: read every file again, whatever is remembered of it.
+        keyed: tell what each matrix's content is, `Measured.key`, also without a store.
         progress: called with the floating-point operations done and to be done.
     """
 
@@ -61,6 +62,7 @@ class How:
     workers: int | None = None
     store: bool | Path = True
     verify: bool = False
+    keyed: bool = False
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -73,12 +75,21 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One matrix of one snapshot, its measurement, and its columns' readings if they are known."""
+    """One matrix of one snapshot and what became of it.
+
+    Attributes:
+        entry: the snapshot.
+        spec: the matrix.
+        measurement: its spectrum, or why it has none.
+        readings: of the columns, if they are known already.
+        key: a digest of its content, if it is known.
+    """
 
     entry: Entry
     spec: MatrixSpec
     measurement: Measurement
     readings: tuple[Reading, ...] | None = None
+    key: bytes | None = None
 
 
 def measure(
@@ -149,7 +160,7 @@ class _Run:
                     if found is None:
                         unknown.append(spec)
                     else:
-                        yield Measured(entry, spec, *found)
+                        yield found
                 if unknown:
                     pending.append((index, unknown))
             yield from self._compute(pending)
@@ -158,17 +169,21 @@ class _Run:
             for store in self.stores:
                 store.close()
 
-    def _recall(self, entry: Entry) -> Callable[[MatrixSpec], Answer | None]:
+    def _recall(self, entry: Entry) -> Callable[[MatrixSpec], Measured | None]:
         """What the memo and the store know of an unchanged file's matrices."""
         store = self.stores[entry.series]
         known = store.find_all(entry.snapshot.path) if entry.remembered else {}
 
-        def recall(spec: MatrixSpec) -> Answer | None:
-            return answer(
-                self.how.route,
-                self.columns,
-                lambda route: sound(known.get((spec.name, route)), spec),
-            )
+        def recall(spec: MatrixSpec) -> Measured | None:
+            keys: list[bytes] = []
+
+            def look_up(route: Route) -> Measurement | None:
+                key, found = known.get((spec.name, route), (b"", None))
+                keys.append(key)
+                return sound(found, spec)
+
+            answered = answer(asked_route(self.how.route, spec), self.columns, look_up)
+            return None if answered is None else Measured(entry, spec, *answered, keys[0])
 
         return recall
 
@@ -186,14 +201,15 @@ class _Run:
             done += plan.flops(outcome.spec.shape)
             if self.how.progress is not None:
                 self.how.progress(done, total)
-            yield Measured(entry, outcome.spec, outcome.measurement, outcome.readings)
+            yield Measured(entry, outcome.spec, outcome.measurement, outcome.readings, outcome.key)
 
     def _task(self, index: int, specs: tuple[MatrixSpec, ...]) -> Task:
         entry = self.entries[index]
         store = self.stores[entry.series]
         path = entry.snapshot.path
         seen = store.seen(path)
-        return Task(path, specs, self.how.route, self.columns, store.path, index, seen)
+        how = self.how
+        return Task(path, specs, how.route, self.columns, store.path, index, seen, how.keyed)
 
     def _executor(self, tasks: Sequence[Task], *, isolated: bool) -> Executor:
         cores = available_cores()

@@ -55,7 +55,11 @@ def overview(inventory: Inventory, workers: int) -> Overview:
         sources[source] = None
         for spec in entry.specs:
             work = {"flops": flops(spec.shape), "peak_bytes": peak_bytes(spec.shape)}
-            what = {"shape": list(spec.shape), "dtype": spec.dtype, "kind": spec.kind}
+            what = {
+                "shape": list(spec.shape),
+                "dtype": spec.encoding or spec.dtype,
+                "kind": spec.kind,
+            }
             matrices.append({"name": spec.name, **what, **work, **place})
         for items, missing in ((entry.skipped, False), (entry.listing.missing, True)):
             for item in items:

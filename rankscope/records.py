@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -19,7 +19,39 @@ if TYPE_CHECKING:
     Stored = NDArray[Any]
 
 Kind = Literal["linear", "convolution", "embedding", "stacked"]
-Route = Literal["gram", "direct"]
+Route = Literal["gram", "direct", "factors"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which rows of a fused matrix are one layer: of every `period` of them, [start, stop).
+
+    Query, key and value one after the other are one period each; heads that are interleaved, or
+    a gate in every other row, are many.
+
+    Attributes:
+        name: what is appended to the matrix's name: `q`, `gate`.
+        groups: how many periods there are.
+        period: rows of each.
+        start: the first row of a period that belongs to the part.
+        stop: behind the last.
+    """
+
+    name: str
+    groups: int
+    period: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of the part."""
+        return self.groups * (self.stop - self.start)
+
+    @property
+    def whole(self) -> int:
+        """Rows of the matrix that it is a part of."""
+        return self.groups * self.period
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +63,22 @@ class TensorInfo:
         shape: as stored.
         dtype: NumPy's name of the stored type (see `rankscope.dtypes`).
         channels_last: a convolution stored as (k..., in, out), as Keras does, not (out, in, k...).
+        transposed: its matrices are stored as (in, out), as GPT-2's Conv1D does, not (out, in).
+        parts: the layers that its matrices are made of, along the outputs; () for one.
+        encoding: what it is stored as, where that is no array of `dtype`: `Q4_K`, `GPTQ int4`.
+        sources: the stored tensors that it is made of, where it is none of them.
+        factors: what it is the product of, where it is not stored as a matrix.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     channels_last: bool = False
+    transposed: bool = False
+    parts: tuple[Part, ...] = ()
+    encoding: str = ""
+    sources: tuple[str, ...] = ()
+    factors: Factors | None = None
 
     @property
     def size(self) -> int:
@@ -63,6 +105,7 @@ class Listing:
         skipped: what is there and cannot be read as numbers, with the reason.
         missing: what should be there and is not; a result over the rest is incomplete.
         files: every file that it was read from; their identity decides whether it changed.
+        hints: files that say how to read it, whether they are there or not; theirs does too.
     """
 
     path: str
@@ -71,6 +114,7 @@ class Listing:
     skipped: tuple[Skipped, ...] = ()
     missing: tuple[Skipped, ...] = ()
     files: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +126,14 @@ class MatrixSpec:
         tensor: the tensor's name.
         index: leading axes fixed, () for a whole tensor.
         split: how many of the remaining axes form the rows.
-        shape: (rows, columns).
-        dtype: stored type.
+        shape: (rows, columns), of the part and in the order (out, in) where these are known.
+        dtype: the type that reading gives, which is the stored one but for what is encoded.
         kind: linear, convolution, embedding or stacked.
+        transposed: stored as (columns, rows).
+        part: which rows of a fused matrix, after transposing; None for all.
+        encoding: what it is stored as, where that is no array of `dtype`.
+        sources: the stored tensors that it is read from, where `tensor` is none of them.
+        factors: what it is the product of, transposed where that is said; it is not stored then.
     """
 
     name: str
@@ -94,6 +143,35 @@ class MatrixSpec:
     shape: tuple[int, int]
     dtype: str
     kind: Kind
+    transposed: bool = False
+    part: Part | None = None
+    encoding: str = ""
+    sources: tuple[str, ...] = ()
+    factors: Factors | None = None
+
+    @property
+    def stored(self) -> MatrixSpec:
+        """The whole matrix as it is stored: what a `Checkpoint` can read."""
+        if not self.transposed and self.part is None:
+            return self
+        rows = self.shape[0] if self.part is None else self.part.whole
+        shape = (self.shape[1], rows) if self.transposed else (rows, self.shape[1])
+        return replace(self, shape=shape, transposed=False, part=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """A low-rank matrix as it is stored: scale * left @ right.
+
+    Attributes:
+        left: shape (out, r).
+        right: shape (r, in).
+        scale: a number.
+    """
+
+    left: MatrixSpec
+    right: MatrixSpec
+    scale: float
 
 
 class Checkpoint(Protocol):
@@ -104,7 +182,7 @@ class Checkpoint(Protocol):
         """What is in it."""
 
     def read(self, spec: MatrixSpec, rows: slice, columns: slice) -> Stored:
-        """A window of a matrix in its stored type, shape (rows, columns).
+        """A window of a matrix as `spec.stored`, in its type, shape (rows, columns).
 
         Both slices have start and stop within the matrix. Memory is bounded by a small
         multiple of the window. Raises `InputRejected` when the bytes are not there any more.

@@ -16,7 +16,7 @@ from typing import Any
 
 import platformdirs
 
-from rankscope.files import Identity, identity
+from rankscope.files import Identity, unchanged
 from rankscope.records import Listing, Measurement, Route, Spectrum
 from rankscope.series import Series
 from rankscope.storefile import (
@@ -90,19 +90,19 @@ class SpectrumStore:
         rows = self._query(query, (key, route, self._version))
         return measurement_in(rows[0]) if rows else None
 
-    def find_all(self, path: Path) -> dict[tuple[str, Route], Measurement]:
-        """What is known of the matrices of a file that is `seen`, by name and route."""
+    def find_all(self, path: Path) -> dict[tuple[str, Route], tuple[bytes, Measurement]]:
+        """Of a file that is `seen`: by name and route, a matrix's key and what is known of it."""
         query = (
             "SELECT keys.*, spectra.* FROM files JOIN keys ON keys.path = files.path "
             "JOIN spectra ON spectra.key = keys.key "
             "WHERE files.path = ? AND identity = ? AND version = ?"
         )
         values = (path_bytes(path), identity_text(self.seen(path)), self._version)
-        found: dict[tuple[str, Route], Measurement] = {}
+        found: dict[tuple[str, Route], tuple[bytes, Measurement]] = {}
         for row in self._query(query, values):
             name, measurement = name_in(row[:4]), measurement_in(row[4:])
             if name is not None and measurement is not None:
-                found[name, route_in(row[4:])] = measurement
+                found[name, route_in(row[4:])] = row[2], measurement
         return found
 
     def listing(self, path: Path) -> Listing | None:
@@ -235,11 +235,3 @@ def store_path(series: Series, store: bool | Path) -> Path | None:
 def keeps(measurement: Measurement) -> bool:
     """Whether a measurement follows from the content alone."""
     return isinstance(measurement, Spectrum) or measurement.status in ("nonfinite", "empty")
-
-
-def unchanged(seen: Iterable[Identity]) -> bool:
-    """Whether files still are what they were."""
-    try:
-        return all(identity(one.path) == one for one in seen)
-    except (OSError, ValueError, TypeError):
-        return False  # one is gone, or is no path at all

@@ -17,7 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.files import Identity
-from rankscope.records import Listing, Measurement, Route, Skipped, Spectrum, TensorInfo, Unmeasured
+from rankscope.records import (
+    Factors,
+    Kind,
+    Listing,
+    MatrixSpec,
+    Measurement,
+    Part,
+    Route,
+    Skipped,
+    Spectrum,
+    TensorInfo,
+    Unmeasured,
+)
 
 Row = tuple[object, ...]
 
@@ -159,12 +171,42 @@ def listing_in(whole: Sequence[Any]) -> tuple[Listing, tuple[Identity, ...]] | N
 
 
 def _listing(value: Mapping[str, Any]) -> Listing:
-    tensors = tuple(
-        TensorInfo(item["name"], tuple(item["shape"]), item["dtype"], item["channels_last"])
-        for item in value["tensors"]
-    )
     skipped, missing = (
         tuple(Skipped(item["name"], item["reason"]) for item in value[key])
         for key in ("skipped", "missing")
     )
-    return Listing(value["path"], value["format"], tensors, skipped, missing, tuple(value["files"]))
+    tensors = tuple(map(_tensor, value["tensors"]))
+    files, hints = tuple(value["files"]), tuple(value["hints"])
+    return Listing(value["path"], value["format"], tensors, skipped, missing, files, hints)
+
+
+def _tensor(item: Mapping[str, Any]) -> TensorInfo:
+    factors = item["factors"]
+    return TensorInfo(
+        item["name"],
+        tuple(item["shape"]),
+        item["dtype"],
+        item["channels_last"],
+        item["transposed"],
+        tuple(Part(**part) for part in item["parts"]),
+        item["encoding"],
+        tuple(item["sources"]),
+        None
+        if factors is None
+        else Factors(_matrix(factors["left"]), _matrix(factors["right"]), factors["scale"]),
+    )
+
+
+def _matrix(item: Mapping[str, Any]) -> MatrixSpec:
+    """A factor: a whole matrix of a stored tensor."""
+    rows, columns = item["shape"]
+    kind: Kind = item["kind"]
+    return MatrixSpec(
+        item["name"],
+        item["tensor"],
+        tuple(item["index"]),
+        item["split"],
+        (rows, columns),
+        item["dtype"],
+        kind,
+    )

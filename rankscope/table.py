@@ -31,6 +31,8 @@ from rankscope.trajectory import Theory
 
 SCHEMA = "rankscope/analysis/1"
 
+CONTENT_DIGITS = 32  # of hexadecimal: 128 bits, at which no two matrices meet by chance
+
 # What the views need of each row.
 RUN_KEYS = ("source", "step", "no_bound", "remarks", "assumption", "bound_kept", *SETTINGS)
 CROSSING_KEYS = ("name", "varied", "crossing", "smallest", "largest", "agreement", "head_mass")
@@ -43,7 +45,8 @@ class Table:
     Attributes:
         columns: keys of the metrics, in the order asked, then of what needs several snapshots.
         matrices: one row a matrix and snapshot: name, step, shape, dtype, kind, averaged, status,
-            then one key per column (None where undefined), route, notes, source.
+            then one key per column (None where undefined), route, notes, content (a digest of
+            the entries, equal for equal matrices; None where nobody asked), source.
         skipped: what was not measured: name, reason, source, snapshots (in how many).
         summary: one row a snapshot: source, step, missing, matrices, unmeasured, then for each
             metric its mean over the matrices where it is defined, then what the run's log says.
@@ -205,7 +208,7 @@ def _row(
         "name": spec.name,
         "step": one.entry.snapshot.step,
         "shape": list(spec.shape),
-        "dtype": spec.dtype,
+        "dtype": spec.encoding or spec.dtype,
         "kind": spec.kind,
         "averaged": None,
         "status": "ok" if isinstance(found, Spectrum) else found.status,
@@ -213,6 +216,7 @@ def _row(
     row |= dict.fromkeys((*(column.key for column in columns), *later))
     row["route"] = found.route if isinstance(found, Spectrum) else None
     row["notes"] = {}
+    row["content"] = None if one.key is None else one.key.hex()[:CONTENT_DIGITS]
     row["source"] = _source(inventory, one.entry.series)
     if isinstance(found, Spectrum):
         inexact = f"not exact by the {found.route} route"

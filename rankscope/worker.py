@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
-from rankscope.files import Identity, identity
+from rankscope.files import Identity, identity, identity_or_absence, unchanged
 from rankscope.matrices import StoredMatrix
 from rankscope.question import Column, needs_direct, read_all
 from rankscope.records import (
@@ -28,7 +28,7 @@ from rankscope.records import (
     Unmeasured,
 )
 from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
-from rankscope.store import SpectrumStore, unchanged
+from rankscope.store import SpectrumStore
 
 RouteChoice = Literal["auto", "gram", "direct"]
 
@@ -47,6 +47,7 @@ class Task:
         store: a store file to look contents up in, or None.
         ticket: the caller's own number for where the results belong.
         seen: the identity of the checkpoint's files, when they are remembered.
+        keyed: whether the content's key is asked for even without a store.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Task:
     store: Path | None = None
     ticket: int = 0
     seen: tuple[Identity, ...] = ()
+    keyed: bool = False
 
 
 class Answer(NamedTuple):
@@ -72,7 +74,7 @@ class Outcome:
     Attributes:
         spec: the matrix.
         measurement: its spectrum, or why it has none.
-        key: its content's key; None when it could not be read, or no store asks for it.
+        key: its content's key; None when it could not be read, or nobody asks for it.
         computed: what was decomposed for it, by the route asked: new for the store.
         seen: the identity of the files that it was read from; () when that is not sure.
         readings: of the columns, where they were needed to choose the route.
@@ -94,6 +96,7 @@ def list_checkpoint(path: Path) -> tuple[Listing, tuple[Identity, ...]] | InputR
         checkpoint.close()
         listing = checkpoint.listing
         seen = tuple(identity(file) for file in listing.files)
+        seen += tuple(identity_or_absence(file) for file in listing.hints)
     except InputRejected as error:
         return error
     except OSError as error:
@@ -106,7 +109,7 @@ def measure_task(task: Task) -> list[Outcome]:
     """The spectra of a task's matrices, from the store where their content is known."""
     same = unchanged(task.seen)
     try:
-        checkpoint = open_checkpoint(task.path, {spec.tensor for spec in task.specs})
+        checkpoint = open_checkpoint(task.path, stored_tensors(task.specs))
     except (InputRejected, OSError) as error:
         return [_unreadable(spec, _why(error)) for spec in task.specs]
     store = SpectrumStore(task.store, ROUTE_VERSION, read_only=True)
@@ -124,14 +127,22 @@ def measure_task(task: Task) -> list[Outcome]:
     return outcomes + [_unreadable(spec, reason) for spec in task.specs if spec in stale]
 
 
+def stored_tensors(specs: Iterable[MatrixSpec]) -> set[str]:
+    """The names of everything in the files that these matrices are read from."""
+    return {name for spec in specs for name in spec.sources or (spec.tensor,)}
+
+
 def fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
     """Whether a tensor still holds a matrix as it was listed; the file may have been replaced."""
-    if tensor is None or tensor.dtype != spec.dtype or len(tensor.shape) < 2:
+    if tensor is None or len(tensor.shape) < 2:
+        return False
+    told = (tensor.dtype, tensor.encoding, tensor.transposed, tensor.factors)
+    if told != (spec.dtype, spec.encoding, spec.transposed, spec.factors):
         return False
     rest = tensor.shape[len(spec.index) :]
     folded = (math.prod(rest[: spec.split]), math.prod(rest[spec.split :]))
     inside = all(i < n for i, n in zip(spec.index, tensor.shape, strict=False))
-    return inside and folded == spec.shape
+    return inside and folded == spec.stored.shape and spec.part in (*tensor.parts, None)
 
 
 def _why(error: InputRejected | OSError) -> str:
@@ -147,15 +158,10 @@ def measure_open(
 ) -> Generator[Outcome, None, None]:
     """The spectra of matrices of an open checkpoint, one by one; `task.path` is not looked at."""
     for spec in task.specs:
-        yield _measure(StoredMatrix(checkpoint, spec), task.route, task.columns, store)
+        yield _measure(StoredMatrix(checkpoint, spec), task, store)
 
 
-def _measure(
-    matrix: StoredMatrix,
-    route: RouteChoice,
-    columns: Sequence[Column],
-    store: SpectrumStore,
-) -> Outcome:
+def _measure(matrix: StoredMatrix, task: Task, store: SpectrumStore) -> Outcome:
     computed: list[tuple[Route, Measurement]] = []
 
     def look_up(wanted: Route) -> Measurement:
@@ -167,9 +173,9 @@ def _measure(
 
     key: bytes | None = None
     try:
-        if store.path is not None:  # nobody else asks what the content is
+        if task.keyed or store.path is not None:
             key = content_key(matrix)
-        answered = answer(route, columns, look_up)
+        answered = answer(asked_route(task.route, matrix.spec), task.columns, look_up)
     except (InputRejected, OSError) as error:
         return _unreadable(matrix.spec, _why(error))
     except MemoryError:
@@ -191,8 +197,13 @@ def _too_large(matrix: StoredMatrix) -> Unmeasured:
     return Unmeasured("failed", f"not enough memory for a {rows}x{columns} matrix")
 
 
+def asked_route(route: RouteChoice, spec: MatrixSpec) -> RouteChoice | Route:
+    """By which route a matrix is measured: what is stored as factors, through these."""
+    return "factors" if route == "auto" and spec.factors is not None else route
+
+
 def answer(
-    route: RouteChoice,
+    route: RouteChoice | Route,
     columns: Sequence[Column],
     look_up: Callable[[Route], Measurement | None],
 ) -> Answer | None:

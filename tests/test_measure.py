@@ -344,7 +344,7 @@ class TestEarlyEnd:
         assert store.listing(path) is not None
         kept = store.find_all(path)
         assert len(kept) >= 5
-        assert all(isinstance(one, Spectrum) for one in kept.values())
+        assert all(key and isinstance(one, Spectrum) for key, one in kept.values())
         store.close()
 
     def test_an_exception_of_the_caller_too(self, tmp_path: Path) -> None:

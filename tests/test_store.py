@@ -254,7 +254,8 @@ class TestFile:
         one, two = self.spectrum(), self.spectrum()
         store.put(file, "w", bytes([1]), [("gram", one)], store.seen(file))
         store.put(file, "w", bytes([2]), [("gram", two)], store.seen(file))
-        found = store.find_all(file)["w", "gram"]
+        key, found = store.find_all(file)["w", "gram"]
+        assert key == bytes([2])
         assert isinstance(found, Spectrum)
         assert found.sigma.tobytes() == two.sigma.tobytes()
         store.close()

@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from rankscope.checkpoints.closing import Closing
 from rankscope.errors import InputRejected
-from rankscope.files import identity
+from rankscope.files import ABSENT, identity, unchanged
 from rankscope.matrices import Selection, StoredMatrix, select
 from rankscope.question import Column, Question
 from rankscope.records import MatrixSpec, Measurement, Route, Spectrum, Unmeasured
@@ -270,7 +270,12 @@ class TestChange:
         }
 
     def test_listing_tells_the_identity(self, path: Path, tmp_path: Path) -> None:
-        assert task_of(path).seen == (identity(path),)
+        seen = task_of(path).seen
+        assert seen[0] == identity(path)
+        # What would say how to read it is not there, and its absence is remembered too.
+        assert all(one.size == ABSENT for one in seen[1:])
+        (path.parent / "config.json").write_text("{}")
+        assert not unchanged(seen)
         missing = list_checkpoint(tmp_path / "nothing")
         assert isinstance(missing, InputRejected)
         assert "cannot be opened" in missing.reason or "No such file" in missing.reason

@@ -17,6 +17,7 @@ from rankscope.checkpoints.directory import (
     shards_of,
 )
 from rankscope.checkpoints.hdf5 import Hdf5Reader
+from rankscope.checkpoints.interpretation import interpreted
 from rankscope.checkpoints.npy import NpyReader
 from rankscope.checkpoints.npz import NpzReader
 from rankscope.checkpoints.safetensors import SafetensorsReader
@@ -110,8 +111,10 @@ def open_checkpoint(path: Path | str, wanted: Collection[str] | None = None) -> 
             raise InputRejected(path, f"holds no model, expected one of {', '.join(MODEL_FILES)}")
         path = model
     if path.name.endswith(INDEX_SUFFIX):
-        return ShardedCheckpoint(path, _open_file, wanted)
-    return _open_file(path)
+        stored: Checkpoint = ShardedCheckpoint(path, _open_file, wanted)
+    else:
+        stored = _open_file(path)
+    return interpreted(stored, path.parent)
 
 
 def _open_file(path: Path) -> Checkpoint:

@@ -1,0 +1,41 @@
+"""From what is stored to what the model computes with: the stages that stand between.
+
+Each stage takes a checkpoint and what stands beside it, and returns the same checkpoint, or one
+whose listing says more: codes and scales become the weights that they stand for, pairs of factors
+their product, a fused tensor its layers. A new one is one file and one entry in `STAGES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from rankscope.checkpoints.modelfiles import ModelFiles
+from rankscope.checkpoints.wrapped import WrappedCheckpoint
+from rankscope.records import Checkpoint
+
+Stage = Callable[[Checkpoint, ModelFiles], Checkpoint]
+
+STAGES: tuple[Stage, ...] = ()
+
+
+def interpreted(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
+    """The checkpoint as its model reads it.
+
+    Args:
+        checkpoint: an open one; closed when this fails.
+        directory: where the files lie that say how to read it.
+
+    Raises:
+        InputRejected: one of these is not sound, or contradicts the tensors.
+    """
+    files = ModelFiles(directory)
+    try:
+        for stage in STAGES:
+            checkpoint = stage(checkpoint, files)
+        listing = replace(checkpoint.listing, hints=files.paths)
+    except BaseException:
+        checkpoint.close()
+        raise
+    return WrappedCheckpoint(checkpoint, listing)

@@ -1,0 +1,50 @@
+"""What stands beside the weights of a model and says how to read them: config.json and its like.
+
+A model without these files is measured as it is stored.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rankscope.checkpoints.strictjson import parse_strict
+from rankscope.jsonobject import read_limited
+
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+
+# The largest published ones, with a quantisation entry for every module, have a few megabytes.
+MAX_CONFIG_BYTES = 20_000_000
+
+
+class ModelFiles:
+    """The descriptions in one directory; each is read at most once, when it is asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; empty where there is none. Raises `InputRejected` when it is no JSON."""
+        return self._object(CONFIG)
+
+    @cached_property
+    def adapter(self) -> dict[str, Any]:
+        """adapter_config.json of PEFT; likewise."""
+        return self._object(ADAPTER_CONFIG)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where they lie, or would."""
+        return str(self.directory / CONFIG), str(self.directory / ADAPTER_CONFIG)
+
+    def _object(self, name: str) -> dict[str, Any]:
+        path = self.directory / name
+        if not os.path.isfile(path):
+            return {}
+        document = parse_strict(path, read_limited(path, MAX_CONFIG_BYTES), name)
+        # Anybody may call a file config.json; what is no object says nothing of a model.
+        return document if isinstance(document, dict) else {}

@@ -42,7 +42,7 @@ $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.train
-	$(PIP) -e '.[train,pandas,dev]'
+	$(PIP) -e '.[train,pandas,gguf,dev]'
 	touch $@
 
 clean:

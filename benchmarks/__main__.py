@@ -1,4 +1,4 @@
-"""`python -m benchmarks [llama] [minilm] [run] [start] [store]`: prints tables in Markdown.
+"""`python -m benchmarks [NAME]...`, of those in `BENCHMARKS`: prints tables in Markdown.
 
 Ours and the peer's take turns within one run, so that whatever else the machine does falls on
 both; figures are medians, and the ratio is the figure to look at.
@@ -140,6 +140,42 @@ def bench_theory(folder: Path) -> None:
     show("50 consecutive steps of digits", turns(commands, {}, 5))
 
 
+def bench_gate(folder: Path) -> None:
+    """A released model of 1 000 tensors in 30 shards, 1 GB: planned, and checked unchanged."""
+    model, ranks = folder / "released", folder / "ranks.json"
+    models.sharded(model, 30, 111, 480)
+    env = {"XDG_CACHE_HOME": str(folder / "cache")}
+    run([*RANKSCOPE, "baseline", str(model), "-o", str(ranks)], env)
+    check = [*RANKSCOPE, "check", str(model), "--baseline", str(ranks)]
+    hashing = [PYTHON, "-m", "benchmarks.peers.hashing", str(model)]
+    commands = {
+        "inspect (headers and plan)": [*RANKSCOPE, "inspect", str(model)],
+        "check --headers": [*check, "--headers"],
+        "check, unchanged, from the store": check,
+        "check --verify": [*check, "--verify"],
+        "SHA-256 of the files, one thread": hashing,
+    }
+    size = sum(file.stat().st_size for file in model.iterdir())
+    show(f"1 000 tensors in 30 shards, {size / 1e9:.2f} GB", turns(commands, env, 7))
+
+
+def bench_adapter(folder: Path) -> None:
+    """LoRA of rank 16 on 4096-wide layers through its factors, against forming the products."""
+    many, few = folder / "adapter", folder / "few"
+    models.adapter(many, 64)
+    models.adapter(few, 2)  # what a peer does in this time, ours would do two hundred times
+    analyze = [*RANKSCOPE, "analyze", "--no-store"]
+    peer = [PYTHON, "-m", "benchmarks.peers.products"]
+    commands = {
+        "rankscope analyze, 64 products": ([*analyze, str(many)], 64),
+        "rankscope analyze --route gram, 2": ([*analyze, "--route", "gram", str(few)], 2),
+        "product, torch.linalg.svdvals fp32, 2": ([*peer, str(few)], 2),
+    }
+    found = turns({name: command for name, (command, _) in commands.items()}, {}, 3, memory=True)
+    each = {name: (found[name][0] / count, found[name][1]) for name, (_, count) in commands.items()}
+    show("LoRA of rank 16 on layers of 4096 x 4096: seconds a product, of whole processes", each)
+
+
 def bench_start(folder: Path) -> None:
     """What starting costs."""
     del folder
@@ -159,6 +195,8 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "store": bench_store,
     "run": bench_run,
     "theory": bench_theory,
+    "gate": bench_gate,
+    "adapter": bench_adapter,
     "llama": bench_llama,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,34 @@ def minilm(path: Path) -> None:
     save_file(tensors, path)
 
 
+def sharded(folder: Path, shards: int, layers: int, width: int) -> None:
+    """A Llama-like model in shards, bf16: seven matrices and two vectors a layer."""
+    folder.mkdir()
+    rng = np.random.default_rng(SEED)
+    shapes = {f"self_attn.{name}_proj": (width, width) for name in "qkvo"}
+    shapes |= {"mlp.gate_proj": (3 * width, width), "mlp.up_proj": (3 * width, width)}
+    shapes |= {"mlp.down_proj": (width, 3 * width)}
+    names = [f"model.layers.{layer}" for layer in range(layers)]
+    tensors: dict[str, Any] = {}
+    for name in names:
+        for part, shape in shapes.items():
+            numbers = rng.standard_normal(shape, dtype=np.float32) * np.float32(INIT_STD)
+            tensors[f"{name}.{part}.weight"] = numbers.astype(ml_dtypes.bfloat16)
+        for norm in ("input", "post_attention"):
+            tensors[f"{name}.{norm}_layernorm.weight"] = np.ones(width, ml_dtypes.bfloat16)
+    order = list(tensors)
+    weight_map: dict[str, str] = {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
+        mine = order[shard * len(order) // shards : (shard + 1) * len(order) // shards]
+        save_file({name: tensors[name] for name in mine}, folder / file)
+        os.utime(folder / file, (OLD, OLD))
+        weight_map |= dict.fromkeys(mine, file)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    os.utime(index, (OLD, OLD))
+
+
 def small_run(folder: Path, snapshots: int) -> None:
     """A run of MLP-BN-4-128's size: five small matrices a snapshot."""
     folder.mkdir(parents=True)
@@ -97,3 +126,18 @@ def long_run(folder: Path, snapshots: int, matrices: int) -> None:
                 weights[name] = np.float32(0.99) * old + step
     for path in folder.rglob("*.safetensors"):
         os.utime(path, (OLD, OLD))
+
+
+def adapter(folder: Path, layers: int) -> None:
+    """LoRA of rank 16 on the query projections of layers of width 4096, bf16, as PEFT saves it."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(SEED)
+    tensors = {}
+    for i in range(layers):
+        for name, shape in (("A", (16, 4096)), ("B", (4096, 16))):
+            numbers = rng.standard_normal(shape, dtype=np.float32) * INIT_STD
+            stem = f"base_model.model.model.layers.{i}.self_attn.q_proj"
+            tensors[f"{stem}.lora_{name}.weight"] = numbers.astype(ml_dtypes.bfloat16)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 16, "lora_alpha": 32}
+    (folder / "adapter_config.json").write_text(json.dumps(config))

@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from rankscope.api import Analysis, analyze, export_spectra, spectrum
     from rankscope.certificates.certify import certify
     from rankscope.checkpoints import open_checkpoint
+    from rankscope.comparing import Diff, diff
     from rankscope.errors import InputRejected, OutputFailed, RankScopeError, UsageError
     from rankscope.inputcounts import matrix_records
     from rankscope.matrices import Selection
     from rankscope.measure import How
     from rankscope.records import Reading, Spectrum
+    from rankscope.release import baseline, check, check_headers, write_baseline
     from rankscope.snapshots import SnapshotWriter
     from rankscope.training import Given
 
 __all__ = [
     "Analysis",
+    "Diff",
     "Given",
     "How",
     "InputRejected",
@@ -42,17 +45,23 @@ __all__ = [
     "UsageError",
     "__version__",
     "analyze",
+    "baseline",
     "certify",
+    "check",
+    "check_headers",
+    "diff",
     "export_spectra",
     "matrix_records",
     "metrics",
     "open_checkpoint",
     "snapshots",
     "spectrum",
+    "write_baseline",
 ]
 
 _HOMES = {
     "Analysis": "api",
+    "Diff": "comparing",
     "Given": "training",
     "How": "measure",
     "InputRejected": "errors",
@@ -64,11 +73,16 @@ _HOMES = {
     "Spectrum": "records",
     "UsageError": "errors",
     "analyze": "api",
+    "baseline": "release",
     "certify": "certificates.certify",
+    "check": "release",
+    "check_headers": "release",
+    "diff": "comparing",
     "export_spectra": "api",
     "matrix_records": "inputcounts",
     "open_checkpoint": "checkpoints",
     "spectrum": "api",
+    "write_baseline": "release",
 }
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from rankscope.checkpoints.dequantisation import dequantised
 from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
+from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected, UsageError
 from rankscope.grouping import group_files
@@ -20,18 +22,17 @@ from rankscope.inventory import Entry, Inventory, saved_beside
 from rankscope.matrices import Selection, StoredMatrix, check_selection, select
 from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
-from rankscope.provenance import made_now
 from rankscope.question import Column, Question
 from rankscope.records import MatrixSpec, Spectrum
 from rankscope.resolution import unresolved
-from rankscope.rows import Row
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
-from rankscope.series import Series, Snapshot
+from rankscope.series import Series, Snapshot, on_base
 from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.spectra import Measure, check_target, export
 from rankscope.store import SpectrumStore
 from rankscope.table import Run, Table, build
+from rankscope.tabulation import provenance
 from rankscope.training import Given, training_of
 from rankscope.trajectory import Theory
 from rankscope.views import html, save, terminal
@@ -82,7 +83,7 @@ class Analysis(Table):
         save(report(self), Path(path))
 
 
-def analyze(
+def analyze(  # noqa: PLR0913 - each is a question of its own, and none has to be asked
     *sources: Source,
     metrics: str | Sequence[str] = (),
     eps: float | Sequence[float] = DEFAULT_EPS,
@@ -91,6 +92,7 @@ def analyze(
     how: How | None = None,
     given: Given | None = None,
     average: Average = "marked",
+    base: Path | str | None = None,
 ) -> Analysis:
     """Measure every weight matrix of checkpoints, runs, or weights in memory.
 
@@ -105,6 +107,8 @@ def analyze(
         how: route, workers, store, progress.
         given: what the bounds need to know of a run beyond what it records; wins over it.
         average: over the matrices that a run marks as averaged, or over all.
+        base: the model that the sources are LoRA adapters of; measured is that model with each
+            of them merged in.
 
     Raises:
         InputRejected: no source is sound. One bad snapshot among good ones is listed under
@@ -129,7 +133,10 @@ def analyze(
         sources = listed if all(isinstance(one, str | Path) for one in listed) else sources
     paths = [Path(source) for source in sources if isinstance(source, str | Path)]
     if len(paths) == len(sources):
-        inventory, measured = measure(group_files(paths), selection, columns, how)
+        all_series = on_base(group_files(paths), base)
+        inventory, measured = measure(all_series, selection, columns, how)
+    elif base is not None:
+        raise UsageError("weights in memory are no adapter of a base, expected a path")
     elif len(sources) == 1:
         inventory, measured = _measure_memory(sources[0], selection, columns, how)
     else:
@@ -139,7 +146,7 @@ def analyze(
             _run(series, question, given, average, saved_beside(inventory, index))
             for index, series in enumerate(inventory.series)
         ]
-        table = build(inventory, measured, columns, runs, _provenance(inventory, question, how))
+        table = build(inventory, measured, columns, runs, provenance(inventory, question, how))
     return Analysis(**{part.name: getattr(table, part.name) for part in fields(table)})
 
 
@@ -150,6 +157,7 @@ def export_spectra(
     eps: float | Sequence[float] = DEFAULT_EPS,
     selection: Selection | None = None,
     how: How | None = None,
+    base: Path | str | None = None,
 ) -> list[str]:
     """Write the singular values of every matrix of checkpoints and runs to a file.
 
@@ -160,6 +168,7 @@ def export_spectra(
         eps: thresholds of the head whose mass is kept in HDF5.
         selection: globs over matrix names; everything by default.
         how: route, workers, store, progress.
+        base: the model that the checkpoints are adapters of, to be merged into.
 
     Returns:
         A line for each matrix or snapshot that could not be measured.
@@ -171,8 +180,10 @@ def export_spectra(
     """
     check_target(Path(target))
     columns = Question(("spectral_entropy", "head_mass"), _levels(eps), norm).columns()
-    series = group_files([Path(path) for path in paths])
-    inputs = {os.path.realpath(one.path) for each in series for one in each.snapshots}
+    series = on_base(group_files([Path(path) for path in paths]), base)
+    snapshots = [one for each in series for one in each.snapshots]
+    inputs = {os.path.realpath(one.path) for one in snapshots}
+    inputs |= {os.path.realpath(one.base) for one in snapshots if one.base is not None}
     if os.path.realpath(target) in inputs:
         raise UsageError(f"{target}: holds the weights that were asked for; choose another file")
     inventory, measured = measure(series, selection or Selection(), columns, how or How())
@@ -250,16 +261,18 @@ def _measure_memory(
     if not isinstance(state, Mapping):
         name = type(source).__name__
         raise UsageError(f"{name} is no path, no mapping of names to arrays and has no state_dict")
-    checkpoint = MemoryCheckpoint(state)
+    checkpoint = dequantised(MemoryCheckpoint(state), ModelFiles(None))
     listing = checkpoint.listing
     check_selection(selection, [listing])
     specs, skipped = select(listing, selection)
     snapshot = Snapshot(MEMORY, None)
     entry = Entry(0, snapshot, listing, specs, skipped, remembered=False)
     inventory = Inventory([Series(MEMORY, (snapshot,))], [entry])
-    task = Task(MEMORY, specs, how.route, tuple(columns))
+    task = Task(MEMORY, specs, how.route, tuple(columns), keyed=how.keyed)
     outcomes = measure_open(checkpoint, task, SpectrumStore(None, ROUTE_VERSION))
-    return inventory, (Measured(entry, one.spec, one.measurement, one.readings) for one in outcomes)
+    return inventory, (
+        Measured(entry, one.spec, one.measurement, one.readings, one.key) for one in outcomes
+    )
 
 
 def _run(
@@ -276,19 +289,3 @@ def _run(
         training = replace(training, averaged={})
     theory = Theory(training, tuple(dict.fromkeys(question.eps)), question.norm)
     return Run(record, {line["step"]: line for line in log}, theory)
-
-
-def _provenance(inventory: Inventory, question: Question, how: How) -> Row:
-    formats: dict[int, str] = {entry.series: entry.listing.format for entry in inventory.entries}
-    return {
-        **made_now(),
-        "sources": [
-            {"path": str(one.path), "format": formats.get(i), "snapshots": len(one.snapshots)}
-            for i, one in enumerate(inventory.series)
-        ],
-        "columns": [column.key for column in question.columns()],
-        "eps": list(question.eps),
-        "norm": question.norm,
-        "route": how.route,
-        "route_version": ROUTE_VERSION,
-    }

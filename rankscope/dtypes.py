@@ -40,6 +40,7 @@ FLOATS: dict[str, FloatType] = {
 # Widths of the types that are recognised but never measured; sizes are needed to check a file.
 OTHER_SIZES: dict[str, int] = {
     "bool": 1,
+    "float8_e8m0fnu": 1,  # powers of two: scales, no weights (OCP MX v1.0)
     "int8": 1,
     "uint8": 1,
     "int16": 2,

@@ -19,6 +19,8 @@ from rankscope.worker import list_checkpoint
 # HDF5 headers of 10 000 datasets are read in about 2 s on the machine of docs/performance.md.
 LISTING_SECONDS = 60.0
 
+Place = tuple[Path, Path | None]  # a checkpoint, and the model that it is merged into
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -72,18 +74,19 @@ def take_inventory(
     """
     inventory = Inventory(all_series)
     places = [(i, snapshot) for i, one in enumerate(all_series) for snapshot in one.snapshots]
-    known = {(i, snapshot): stores[i].listing(snapshot.path) for i, snapshot in places}
-    fresh = dict(_list([snapshot.path for (_, snapshot), listing in known.items() if not listing]))
+    known = {(i, snapshot): _remembered(stores[i], snapshot) for i, snapshot in places}
+    fresh = dict(_list([_place(snapshot) for (_, snapshot), found in known.items() if not found]))
     for index, snapshot in places:
         listing = known[index, snapshot]
         remembered = listing is not None
         if listing is None:
-            found = fresh[snapshot.path]
+            found = fresh[_place(snapshot)]
             if isinstance(found, InputRejected):
                 inventory.rejected.append((index, found))
                 continue
             listing, seen = found
-            stores[index].remember(snapshot.path, listing, seen)
+            if snapshot.base is None:
+                stores[index].remember(snapshot.path, listing, seen)
         specs, skipped = select(listing, selection)
         inventory.entries.append(Entry(index, snapshot, listing, specs, skipped, remembered))
     if not places:
@@ -96,6 +99,15 @@ def take_inventory(
     return inventory
 
 
+def _remembered(store: SpectrumStore, snapshot: Snapshot) -> Listing | None:
+    """What a store remembers; nothing of what depends on another model too."""
+    return store.listing(snapshot.path) if snapshot.base is None else None
+
+
+def _place(snapshot: Snapshot) -> Place:
+    return snapshot.path, snapshot.base
+
+
 def saved_beside(inventory: Inventory, series: int) -> set[str]:
     """The names of everything in a series' snapshots that is no matrix to be measured."""
     return {
@@ -104,18 +116,23 @@ def saved_beside(inventory: Inventory, series: int) -> set[str]:
 
 
 def _list(
-    paths: Iterable[Path],
-) -> Iterator[tuple[Path, tuple[Listing, tuple[Identity, ...]] | InputRejected]]:
+    places: Iterable[Place],
+) -> Iterator[tuple[Place, tuple[Listing, tuple[Identity, ...]] | InputRejected]]:
     """Listings, in a child process for formats whose library a corrupt file can crash."""
-    inline: list[Path] = []
-    isolated: list[Path] = []
-    for path in dict.fromkeys(paths):
+    inline: list[Place] = []
+    isolated: list[Place] = []
+    for place in dict.fromkeys(places):
         try:
-            (isolated if needs_isolation(path) else inline).append(path)
+            crashes = any(needs_isolation(path) for path in place if path is not None)
+            (isolated if crashes else inline).append(place)
         except InputRejected as error:
-            yield path, error
+            yield place, error
     child = ProcessExecutor(1, limit=LISTING_SECONDS)
     for group, executor in ((inline, InlineExecutor()), (isolated, child)):
-        for done in executor.run(list_checkpoint, group) if group else ():
+        for done in executor.run(_listed, group) if group else ():
             reason = "the library that reads this format crashed or hung on it: damaged?"
-            yield done.item, done.result or InputRejected(done.item, reason)
+            yield done.item, done.result or InputRejected(done.item[0], reason)
+
+
+def _listed(place: Place) -> tuple[Listing, tuple[Identity, ...]] | InputRejected:
+    return list_checkpoint(*place)

@@ -16,13 +16,12 @@ import difflib
 import fnmatch
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rankscope.dtypes import why_not_measured
 from rankscope.errors import UsageError
-from rankscope.quantised import tables
 from rankscope.records import Checkpoint, Kind, Listing, MatrixSpec, Part, Skipped, TensorInfo
 
 if TYPE_CHECKING:
@@ -31,13 +30,28 @@ if TYPE_CHECKING:
 
     from rankscope.records import Stored
 
-# Names that the common libraries give to embedding tables (transformers, timm, GPT-2, T5).
-EMBEDDING = re.compile(r"embed|\bwte\b|\bwpe\b|(^|[._/])shared\.weight$", re.IGNORECASE)
-STACKED = re.compile(r"experts?(?=[._/\d]|$)", re.IGNORECASE)
+# Names that the common libraries give to embedding tables (transformers, timm, GPT-2, T5,
+# llama.cpp's `token_embd` and `token_types`).
+EMBEDDING = re.compile(
+    r"embe?d|\btoken_types\b|\bwte\b|\bwpe\b|(^|[._/])shared\.weight$", re.IGNORECASE
+)
+# Names of the experts of a mixture, where a tensor holds all of them (`block_sparse_moe`: Granite;
+# `ffn_up_exps`: llama.cpp), and of what llama.cpp stacks head by head in DeepSeek's attention.
+STACKED = re.compile(r"(?:experts?|moe|_(?:ch)?exps|\battn_[kv]_b)(?=[._/\d]|$)", re.IGNORECASE)
+
+# Of every expert (gpt-oss), or a causal mask that GPT-2 once called so; relative position biases
+# of T5 are an embedding's weight and have another name.
+BIASES = re.compile(r"(^|[._/])(\w+_)?bias$")
+
+INSIDE = re.compile(r"(\[\d+\])?(:[a-z]\w*)?$")  # what `fold` appends to a tensor's name
 
 # Kernels over one axis are shorter, but for a few whose output channels outnumber them by far
 # (wav2vec 2.0: 768 x 48 x 128); experts and attention heads are wider.
 MIN_STACKED_SIDE = 16
+
+# Up to so many rows are read for each that is wanted: a gate in every other row would be read row
+# by row otherwise. Keys of grouped queries, one in 31 rows of Falcon 180B, are read head by head.
+MAX_COVER = 2
 
 # The largest mixtures have a few hundred experts; a tensor of a hundred million 1x1 matrices, one
 # short line of a header, would otherwise fill the memory with names.
@@ -63,14 +77,19 @@ class Selection:
             if isinstance(patterns, str):  # would be taken apart into characters
                 raise UsageError(f"selection is {patterns!r}, expected a tuple: ({patterns!r},)")
 
-    def why_not(self, spec: MatrixSpec) -> str | None:
-        """The reason why a matrix is not wanted, or None."""
-        names = (spec.name, spec.tensor)
+    def why_not(self, name: str) -> str | None:
+        """The reason why a matrix is not wanted, or None; globs may be of its tensor's name too."""
+        names = (name, tensor_of(name))
         if self.include and not _any_match(names, self.include):
             return "not selected by --include"
         if _any_match(names, self.exclude):
             return "excluded by --exclude"
         return None
+
+
+def tensor_of(matrix: str) -> str:
+    """The name of the tensor that a matrix of this name is in: `w` of `w[3]:gate`."""
+    return INSIDE.sub("", matrix)
 
 
 def _any_match(names: Iterable[str], patterns: Sequence[str]) -> bool:
@@ -89,17 +108,15 @@ def select(
     Every matrix of every tensor of the listing is in one of the two, in the file's order.
     """
     names = {tensor.name for tensor in listing.tensors}
-    scales = tables(listing.tensors)
-    scaled = {weight: table for table, weight in scales.items()}
     specs: list[MatrixSpec] = []
     skipped = list(listing.skipped)
     for tensor in listing.tensors:
-        reason = _why_no_matrix(tensor, scales, scaled)
+        reason = _why_no_matrix(tensor)
         if reason is not None:
             skipped.append(Skipped(tensor.name, reason))
             continue
         for spec in fold(tensor):
-            reason = selection.why_not(spec)
+            reason = selection.why_not(spec.name)
             if spec.name != tensor.name and spec.name in names:
                 reason = "another tensor has this name"
             if reason is None:
@@ -109,24 +126,14 @@ def select(
     return tuple(specs), tuple(skipped)
 
 
-def _why_no_matrix(
-    tensor: TensorInfo, scales: Mapping[str, str], scaled: Mapping[str, str]
-) -> str | None:
-    """The reason why a tensor is not measured.
-
-    Args:
-        tensor: any.
-        scales: from the name of a table of scales to that of its quantised tensor.
-        scaled: the reverse.
-    """
+def _why_no_matrix(tensor: TensorInfo) -> str | None:
+    """The reason why a tensor is not measured."""
     if len(tensor.shape) < 2:
         return "scalar" if not tensor.shape else "vector"
     if len(tensor.shape) > 2 and 0 < max(tensor.shape) == tensor.size and not _in_stack(tensor):
         return "vector"  # (1, 1, n): a class token
-    if tensor.name in scales:
-        return f"scales of {scales[tensor.name]}, no weights"
-    if tensor.name in scaled:
-        return f"{tensor.dtype} to be scaled by {scaled[tensor.name]}: dequantise it first"
+    if BIASES.search(tensor.name):
+        return "biases"
     reason = why_not_measured(tensor.dtype)
     if reason is None and _in_stack(tensor) and tensor.shape[0] > MAX_STACK:
         reason = f"a stack of {tensor.shape[0]} matrices, expected at most {MAX_STACK}"
@@ -157,8 +164,8 @@ def kind_of(tensor: TensorInfo) -> Kind:
     # Without elements there is nothing to take apart, and a first axis of any length.
     if len(tensor.shape) != 3 or tensor.channels_last or tensor.size == 0:
         return "convolution"
-    if STACKED.search(tensor.name):
-        return "stacked"
+    if tensor.transposed or tensor.parts or STACKED.search(tensor.name):
+        return "stacked"  # what has an orientation or parts is known to hold matrices
     side = min(tensor.shape[1:])
     if tensor.shape[0] >= side or side < MIN_STACKED_SIDE:
         return "convolution"
@@ -214,11 +221,15 @@ class StoredMatrix:
 
     def read(self, rows: slice, columns: slice) -> Stored:
         """A window of the matrix in its type; both slices have start and stop within it."""
-        spec = self.spec
-        if spec.part is not None:
-            cover, picked = covering(spec.part, rows)
+        part = self.spec.part
+        if part is None or rows.start == rows.stop:
+            return self._oriented(rows, columns)
+        if part.groups == 1 or part.period <= MAX_COVER * (part.stop - part.start):
+            cover, picked = covering(part, rows)
             return self._oriented(cover, columns)[picked]
-        return self._oriented(rows, columns)
+        import numpy as np
+
+        return np.concatenate([self._oriented(run, columns) for run in runs(part, rows)])
 
     def _oriented(self, rows: slice, columns: slice) -> Stored:
         """A window of the whole matrix as (out, in)."""
@@ -233,12 +244,7 @@ class StoredMatrix:
         if 0 in (rows, columns):
             return  # the other may be 2^62
         length, across = (rows, columns) if axis == 0 else (columns, rows)
-        # Blocks of equal size: a small one at the end would run at a lower rate.
-        most = max(1, max_elements // across)
-        count = -(-length // most)
-        step = -(-length // count)
-        for start in range(0, length, step):
-            part = slice(start, min(start + step, length))
+        for part in pieces(length, across, max_elements):
             if axis == 0:
                 yield self.read(part, slice(0, columns))
             else:
@@ -256,19 +262,42 @@ class StoredMatrix:
                 yield self.read(slice(row, row + 1), part)
 
 
+def pieces(length: int, across: int, max_elements: int) -> Iterator[slice]:
+    """Consecutive pieces of an axis of at least 1, with at most so many elements each.
+
+    They are of equal size: a small one at the end would run at a lower rate.
+    """
+    most = max(1, max_elements // across)
+    count = -(-length // most)
+    step = -(-length // count)
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
+
+
 def covering(part: Part, rows: slice) -> tuple[slice, slice | NDArray[np.intp]]:
-    """The rows of the whole matrix that hold these rows of a part, and which of them they are."""
+    """The rows of the whole matrix that hold these rows of a part, and which of them they are.
+
+    There is at least one.
+    """
     import numpy as np
 
     height = part.stop - part.start
     if part.groups == 1:
         return slice(part.start + rows.start, part.start + rows.stop), slice(None)
-    if rows.start == rows.stop:
-        return slice(0, 0), slice(None)
     wanted = np.arange(rows.start, rows.stop)
     places = wanted // height * part.period + part.start + wanted % height
     first, last = int(places[0]), int(places[-1])
     return slice(first, last + 1), places - first
+
+
+def runs(part: Part, rows: slice) -> Iterator[slice]:
+    """The same rows of the whole matrix, run by run."""
+    height = part.stop - part.start
+    for group in range(rows.start // height, (rows.stop - 1) // height + 1):
+        first = max(rows.start - group * height, 0)
+        last = min(rows.stop - group * height, height)
+        base = group * part.period + part.start
+        yield slice(base + first, base + last)
 
 
 def check_selection(selection: Selection, listings: Sequence[Listing]) -> None:
@@ -279,9 +308,11 @@ def check_selection(selection: Selection, listings: Sequence[Listing]) -> None:
     """
     if selection.include or selection.exclude:
         matrices = dict.fromkeys(name for listing in listings for name in names_in(listing))
-        tensors = dict.fromkeys(tensor.name for one in listings for tensor in one.tensors)
+        # Whoever leaves out what would not be measured anyway is no less right.
+        others = {tensor.name: None for one in listings for tensor in one.tensors}
+        others |= {item.name: None for one in listings for item in one.skipped}
         check_globs(selection.include, matrices, "--include")
-        check_globs(selection.exclude, matrices | tensors, "--exclude")
+        check_globs(selection.exclude, matrices | others, "--exclude")
 
 
 def check_globs(patterns: Sequence[str], names: Iterable[str], option: str) -> None:

@@ -30,7 +30,16 @@ from rankscope.records import MatrixSpec, Measurement, Reading, Route, Unmeasure
 from rankscope.series import Series
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore, store_path
-from rankscope.worker import Outcome, RouteChoice, Task, answer, asked_route, measure_task, sound
+from rankscope.worker import (
+    Outcome,
+    RouteChoice,
+    Task,
+    answer,
+    asked_route,
+    find_task,
+    measure_task,
+    sound,
+)
 
 # Starting workers takes about a quarter of a second; two cores at 50 GFLOP/s each do this much
 # in that time, and less work is done sooner in this process.
@@ -39,6 +48,9 @@ INLINE_FLOPS = 2.5e10
 # Matrices of one file go to a worker together until they make this much work (about 20 ms),
 # so that a run of small matrices is not spent on opening files and passing messages.
 TASK_FLOPS = 1e9
+
+# Read and hashed together: a fifth of a second's work, beside which opening a file is nothing.
+PORTION_BYTES = 2**28
 
 SAVE_SECONDS = 1.0  # how often finished work is saved; a kill costs what came since
 
@@ -163,7 +175,8 @@ class _Run:
                         yield found
                 if unknown:
                     pending.append((index, unknown))
-            yield from self._compute(pending)
+            unknown_ones = yield from self._find(pending)
+            yield from self._compute(unknown_ones)
         finally:
             self._save()
             for store in self.stores:
@@ -187,6 +200,41 @@ class _Run:
 
         return recall
 
+    def _find(
+        self, pending: Sequence[tuple[int, list[MatrixSpec]]]
+    ) -> Generator[Measured, None, list[tuple[int, list[MatrixSpec]]]]:
+        """Matrices of files that are not remembered and whose content is; returns the others.
+
+        A model that was saved anew, or checked out by a build, is read once and decomposed never.
+        """
+        left = {index: dict.fromkeys(specs) for index, specs in pending}
+        tasks = [
+            self._task(index, group)
+            for index, specs in pending
+            if not self.stores[self.entries[index].series].empty
+            for group in portions(specs)
+        ]
+        for done in self._executor_to_read(tasks).run(find_task, tasks) if tasks else ():
+            for outcome in done.result or ():
+                del left[done.item.ticket][outcome.spec]
+                yield self._noted(done.item, outcome)
+        return [(index, list(specs)) for index, specs in left.items() if specs]
+
+    def _executor_to_read(self, tasks: Sequence[Task]) -> Executor:
+        """Reading and hashing leave Python's lock to others: threads will do, but for a crash."""
+        workers = max(1, min(self.how.workers or available_cores(), len(tasks)))
+        if any(is_isolated(self.entries[task.ticket].listing) for task in tasks):
+            return ProcessExecutor(workers, 1)
+        return ThreadExecutor(workers) if workers > 1 else InlineExecutor(1)
+
+    def _noted(self, task: Task, outcome: Outcome) -> Measured:
+        """A result, to be saved when it is time."""
+        entry = self.entries[task.ticket]
+        self.unsaved.append((entry, outcome))
+        if time.monotonic() - self.saved > SAVE_SECONDS:
+            self._save()
+        return Measured(entry, outcome.spec, outcome.measurement, outcome.readings, outcome.key)
+
     def _compute(self, pending: Sequence[tuple[int, list[MatrixSpec]]]) -> Iterator[Measured]:
         tasks = [self._task(index, group) for index, specs in pending for group in grouped(specs)]
         # The largest first: what is left at the end is small, and the workers end together.
@@ -194,22 +242,20 @@ class _Run:
         isolated = any(is_isolated(self.entries[index].listing) for index, _ in pending)
         total, done = sum(map(_flops, tasks)), 0.0
         for task, outcome in _outcomes(self._executor(tasks, isolated=isolated), tasks):
-            entry = self.entries[task.ticket]
-            self.unsaved.append((entry, outcome))
-            if time.monotonic() - self.saved > SAVE_SECONDS:
-                self._save()
-            done += plan.flops(outcome.spec.shape)
+            one = self._noted(task, outcome)
+            done += plan.matrix_flops(outcome.spec)
             if self.how.progress is not None:
                 self.how.progress(done, total)
-            yield Measured(entry, outcome.spec, outcome.measurement, outcome.readings, outcome.key)
+            yield one
 
     def _task(self, index: int, specs: tuple[MatrixSpec, ...]) -> Task:
         entry = self.entries[index]
         store = self.stores[entry.series]
-        path = entry.snapshot.path
-        seen = store.seen(path)
+        path, base = entry.snapshot.path, entry.snapshot.base
+        # What is merged depends on the base's files too, which no memo is of.
+        seen = store.seen(path) if base is None else ()
         how = self.how
-        return Task(path, specs, how.route, self.columns, store.path, index, seen, how.keyed)
+        return Task(path, specs, how.route, self.columns, store.path, index, seen, how.keyed, base)
 
     def _executor(self, tasks: Sequence[Task], *, isolated: bool) -> Executor:
         cores = available_cores()
@@ -238,7 +284,7 @@ def grouped(specs: Sequence[MatrixSpec]) -> Iterator[tuple[MatrixSpec, ...]]:
     group: list[MatrixSpec] = []
     work = 0.0
     for spec in specs:
-        cost = plan.flops(spec.shape)
+        cost = plan.matrix_flops(spec)
         if group and work + cost > TASK_FLOPS:
             yield tuple(group)
             group, work = [], 0.0
@@ -248,8 +294,22 @@ def grouped(specs: Sequence[MatrixSpec]) -> Iterator[tuple[MatrixSpec, ...]]:
         yield tuple(group)
 
 
+def portions(specs: Sequence[MatrixSpec]) -> Iterator[tuple[MatrixSpec, ...]]:
+    """Matrices of one file in portions of about `PORTION_BYTES` to be read."""
+    portion: list[MatrixSpec] = []
+    size = 0
+    for spec in specs:
+        portion.append(spec)
+        size += plan.stored_bytes(spec)
+        if size > PORTION_BYTES:
+            yield tuple(portion)
+            portion, size = [], 0
+    if portion:
+        yield tuple(portion)
+
+
 def _flops(task: Task) -> float:
-    return sum(plan.flops(spec.shape) for spec in task.specs)
+    return sum(map(plan.matrix_flops, task.specs))
 
 
 def _outcomes(executor: Executor, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:

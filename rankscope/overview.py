@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankscope.inventory import Inventory
-from rankscope.plan import cost, flops, peak_bytes
+from rankscope.layerkinds import role_keys
+from rankscope.plan import cost, matrix_flops, matrix_peak
 
 SCHEMA = "rankscope/inventory/1"
 
@@ -18,7 +19,7 @@ class Overview:
 
     Attributes:
         sources: paths of which at least one snapshot could be listed.
-        matrices: name, step, shape, dtype, kind, flops, peak_bytes, source.
+        matrices: name, shape, dtype, kind, role, depth, flops, peak_bytes, step, source.
         skipped: name, reason, missing, step, source.
         cost: matrices, parameters, bytes, flops, workers and memory_bytes of the whole.
     """
@@ -54,11 +55,12 @@ def overview(inventory: Inventory, workers: int) -> Overview:
         place = {"step": entry.snapshot.step, "source": source}
         sources[source] = None
         for spec in entry.specs:
-            work = {"flops": flops(spec.shape), "peak_bytes": peak_bytes(spec.shape)}
+            work = {"flops": matrix_flops(spec), "peak_bytes": matrix_peak(spec)}
             what = {
                 "shape": list(spec.shape),
                 "dtype": spec.encoding or spec.dtype,
                 "kind": spec.kind,
+                **role_keys(spec.name, spec.kind),
             }
             matrices.append({"name": spec.name, **what, **work, **place})
         for items, missing in ((entry.skipped, False), (entry.listing.missing, True)):

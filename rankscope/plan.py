@@ -26,7 +26,8 @@ class Cost:
     Attributes:
         matrices: how many.
         bytes: to be read from files.
-        flops: floating-point operations of the Gram route, m n^2 + 4/3 n^3 each, n the small side.
+        flops: floating-point operations of the Gram route, m n^2 + 4/3 n^3 each, n the small side;
+            of a low-rank product, those of its own route.
         peak: bytes of working memory of the largest matrix alone.
     """
 
@@ -70,12 +71,39 @@ def _direct_elements(shape: tuple[int, int]) -> int:
     return 3 * block + 3 * (square + block) + square
 
 
+def matrix_flops(spec: MatrixSpec) -> float:
+    """Operations that measuring a matrix takes: of a product, the two QR and the core's SVD."""
+    if spec.factors is None:
+        return flops(spec.shape)
+    rank = spec.factors.right.shape[0]
+    # A QR takes 2 n r^2, the norms as much; the core's product and singular values about 8 r^3.
+    return 4.0 * sum(spec.shape) * rank**2 + 8.0 * rank**3
+
+
+def matrix_peak(spec: MatrixSpec) -> int:
+    """Working memory of one matrix, an upper bound."""
+    if spec.factors is None:
+        return peak_bytes(spec.shape)
+    rank = spec.factors.right.shape[0]
+    block = min(max(BLOCK_ELEMENTS, rank**2), max(spec.shape) * rank)
+    # As on the direct route; and two triangles and their product.
+    elements = 3 * block + 3 * (rank**2 + block) + 3 * rank**2
+    return ELEMENT_BYTES * elements + SLACK_BYTES
+
+
+def stored_bytes(spec: MatrixSpec) -> int:
+    """What is read from files for a matrix, of what is encoded as if it were not."""
+    if spec.factors is None:
+        return spec.shape[0] * spec.shape[1] * itemsize(spec.dtype)
+    return sum(map(stored_bytes, (spec.factors.left, spec.factors.right)))
+
+
 def cost(specs: Iterable[MatrixSpec]) -> Cost:
     """The cost of measuring these matrices."""
     count, size, work, peak = 0, 0, 0.0, 0
     for spec in specs:
         count += 1
-        size += spec.shape[0] * spec.shape[1] * itemsize(spec.dtype)
-        work += flops(spec.shape)
-        peak = max(peak, peak_bytes(spec.shape))
+        size += stored_bytes(spec)
+        work += matrix_flops(spec)
+        peak = max(peak, matrix_peak(spec))
     return Cost(count, size, work, peak)

@@ -10,11 +10,12 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rankscope.checkpoints import READERS
+from rankscope.checkpoints import READERS, is_weights
 from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
+from rankscope.checkpoints.folders import METADATA, is_state, why_no_model
 from rankscope.errors import InputRejected
 from rankscope.records import Skipped
 from rankscope.stepnames import counts_epochs, final_number, is_unfinished, step_in
@@ -30,12 +31,15 @@ class Snapshot:
     """One saved state.
 
     Attributes:
-        path: a file, or the index of a sharded checkpoint.
+        path: a file, or the index or `.metadata` of a sharded checkpoint.
         step: the training step, or None when the name tells none.
+        base: the model that it is an adapter of, to be merged into; None for what is measured
+            as it is.
     """
 
     path: Path
     step: int | None
+    base: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,47 @@ def discover(path: Path | str) -> Series:
     return ordered(path, found, skipped)
 
 
+def single(path: Path | str) -> Series:
+    """The one checkpoint that a path stands for, as commands need it that compare models.
+
+    A model's directory is the model, whatever numbered checkpoints stand beside it.
+
+    Raises:
+        InputRejected: nothing is there, or several snapshots; the last one's path is named.
+    """
+    path = Path(path)
+    searched = _is_directory(path) and not is_run(path)
+    model = find_model(path) if searched else None
+    if model is not None:
+        return Series(path, (Snapshot(model, step_in(path.name)),))
+    found = discover(path)
+    snapshots = [one.path for one in found.snapshots]
+    # A file beside a numbered directory is no snapshot, and may be the one that is meant.
+    files = [file for file in weights_in(path) if file not in snapshots] if searched else []
+    count = len(snapshots) + len(files)
+    if count > 1:
+        last = snapshots[-1].parent if snapshots[-1].name == METADATA else snapshots[-1]
+        raise InputRejected(
+            path, f"holds {count} snapshots, expected one: give its path, as {last}"
+        )
+    return found
+
+
+def on_base(all_series: Sequence[Series], base: Path | str | None) -> list[Series]:
+    """The same series, each snapshot an adapter to be merged into a base model.
+
+    Raises:
+        InputRejected: the base is no single model.
+    """
+    if base is None:
+        return list(all_series)
+    model = single(base).snapshots[0].path
+    return [
+        replace(one, snapshots=tuple(replace(snapshot, base=model) for snapshot in one.snapshots))
+        for one in all_series
+    ]
+
+
 def _is_directory(path: Path) -> bool:
     """Whether a path that must be there is a directory."""
     try:
@@ -109,7 +154,7 @@ def _run(path: Path) -> Series:
     """A run directory of ours: every committed snapshot, nothing else."""
     folder = path / SNAPSHOTS
     children = _sorted(folder) if folder.is_dir() else []
-    files = [child for child in children if child.is_file() and _is_weights(child)]
+    files = [child for child in children if child.is_file() and is_weights(child.name)]
     run = path if os.path.exists(path / RUN_RECORD) else None
     if files:
         return ordered(path, [Snapshot(file, step_in(file.name)) for file in files], run=run)
@@ -131,7 +176,8 @@ def numbered_models(path: Path) -> tuple[list[Snapshot], list[Skipped]]:
             continue
         model = model_in(child)
         if model is None:
-            skipped.append(Skipped(child.name, "holds no model, or several files of weights"))
+            reason = _why_none(child) or "holds no model, or several files of weights"
+            skipped.append(Skipped(child.name, reason))
         else:
             found.append(Snapshot(model, step))
     return found, skipped
@@ -157,16 +203,27 @@ def _with_files(path: Path, found: Sequence[Snapshot], skipped: Sequence[Skipped
 def _files(path: Path, skipped: Sequence[Skipped]) -> Series:
     """A directory of files: numbered by a word, numbered at the end, or just several."""
     files = weights_in(path)
-    if not files:
-        raise InputRejected(
-            path, f"holds no weights, expected files ending in {', '.join(SUFFIXES)}"
-        )
-    if any(SHARD.search(file.name) for file in files):
-        raise InputRejected(path, f"holds shards without an index, expected a *{INDEX_SUFFIX} too")
+    reason = _why_none(path)
+    if not files and not reason:
+        reason = f"holds no weights, expected files ending in {', '.join(SUFFIXES)}"
+        if skipped:  # all that it holds
+            reason = f"holds no snapshot; {skipped[-1].name}: {skipped[-1].reason}"
+    if reason:
+        raise InputRejected(path, reason)
+    state = [Skipped(one.name, "a trainer's state") for one in _sorted(path) if is_state(one.name)]
     found = [Snapshot(file, step_in(file.name)) for file in files]
     if all(snapshot.step is None for snapshot in found):
         found = _numbered_alike(files)
-    return ordered(path, found, skipped)
+    return ordered(path, found, (*skipped, *state))
+
+
+def _why_none(directory: Path) -> str:
+    """Why a directory holds no model, where that is known."""
+    files = weights_in(directory)
+    reason = why_no_model(directory, has_weights=bool(files))
+    if not reason and any(SHARD.search(file.name) for file in files):
+        reason = f"holds shards without an index, expected a *{INDEX_SUFFIX} too"
+    return reason
 
 
 def _numbered_alike(files: Sequence[Path]) -> list[Snapshot]:
@@ -216,17 +273,14 @@ def model_in(directory: Path) -> Path | None:
     model = find_model(directory)
     if model is None:
         files = weights_in(directory)
-        model = files[0] if len(files) == 1 else None
+        # The first shard of several, while the others are being written, is no model.
+        model = files[0] if len(files) == 1 and not SHARD.search(files[0].name) else None
     return model
 
 
 def weights_in(directory: Path) -> list[Path]:
     """The files of weights in a directory, by their names."""
-    return [child for child in _sorted(directory) if child.is_file() and _is_weights(child)]
-
-
-def _is_weights(path: Path) -> bool:
-    return path.name.endswith(SUFFIXES)
+    return [child for child in _sorted(directory) if child.is_file() and is_weights(child.name)]
 
 
 def _sorted(directory: Path) -> list[Path]:

@@ -105,6 +105,11 @@ class SpectrumStore:
                 found[name, route_in(row[4:])] = row[2], measurement
         return found
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known of any content."""
+        return not self._query("SELECT 1 FROM spectra LIMIT 1", ())
+
     def listing(self, path: Path) -> Listing | None:
         """What a checkpoint holds, when none of its files has changed since it was remembered."""
         name = path_bytes(path)
@@ -128,7 +133,7 @@ class SpectrumStore:
         self.forget([path])
         now = time.time_ns()
         old = all(now - one.mtime_ns > RACY_SECONDS * 1e9 for one in seen)
-        if seen and old and not listing.missing:
+        if self._db is not None and seen and old and not listing.missing:
             name = path_bytes(path)
             row = listing_row(name, listing, seen)
             self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", [sealed(row)])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from rankscope.errors import InputRejected
 from rankscope.history import History
 from rankscope.inventory import Inventory
+from rankscope.layerkinds import role_keys
 from rankscope.measure import Measured
 from rankscope.question import Column, read_all
 from rankscope.records import Spectrum
@@ -44,9 +44,10 @@ class Table:
 
     Attributes:
         columns: keys of the metrics, in the order asked, then of what needs several snapshots.
-        matrices: one row a matrix and snapshot: name, step, shape, dtype, kind, averaged, status,
-            then one key per column (None where undefined), route, notes, content (a digest of
-            the entries, equal for equal matrices; None where nobody asked), source.
+        matrices: one row a matrix and snapshot: name, step, shape, dtype, kind, role, depth,
+            averaged, status, then one key per column (None where undefined), route, notes,
+            content (a digest of the entries, equal for equal matrices; None where nobody asked),
+            source.
         skipped: what was not measured: name, reason, source, snapshots (in how many).
         summary: one row a snapshot: source, step, missing, matrices, unmeasured, then for each
             metric its mean over the matrices where it is defined, then what the run's log says.
@@ -210,6 +211,7 @@ def _row(
         "shape": list(spec.shape),
         "dtype": spec.encoding or spec.dtype,
         "kind": spec.kind,
+        **role_keys(spec.name, spec.kind),
         "averaged": None,
         "status": "ok" if isinstance(found, Spectrum) else found.status,
     }
@@ -272,11 +274,3 @@ def _skipped(inventory: Inventory) -> tuple[Row, ...]:
 
 def _source(inventory: Inventory, index: int) -> str:
     return str(inventory.series[index].path)
-
-
-def by_pattern(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rows grouped by their name with every number in it written `*`: the layers of a kind."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[re.sub(r"\d+", "*", row["name"])].append(row)
-    return dict(groups)

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,10 +16,12 @@ from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.files import Identity, identity, identity_or_absence, unchanged
 from rankscope.matrices import StoredMatrix
+from rankscope.products import LowRankProduct, matrix_of
 from rankscope.question import Column, needs_direct, read_all
 from rankscope.records import (
     Checkpoint,
     Listing,
+    Matrix,
     MatrixSpec,
     Measurement,
     Reading,
@@ -48,6 +51,7 @@ class Task:
         ticket: the caller's own number for where the results belong.
         seen: the identity of the checkpoint's files, when they are remembered.
         keyed: whether the content's key is asked for even without a store.
+        base: the model that the checkpoint is an adapter of, to be merged into; or None.
     """
 
     path: Path
@@ -58,6 +62,7 @@ class Task:
     ticket: int = 0
     seen: tuple[Identity, ...] = ()
     keyed: bool = False
+    base: Path | None = None
 
 
 class Answer(NamedTuple):
@@ -88,11 +93,18 @@ class Outcome:
     readings: tuple[Reading, ...] | None = None
 
 
-def list_checkpoint(path: Path) -> tuple[Listing, tuple[Identity, ...]] | InputRejected:
-    """What a checkpoint holds, and its files' identities from before it was read."""
+def list_checkpoint(
+    path: Path, base: Path | None = None
+) -> tuple[Listing, tuple[Identity, ...]] | InputRejected:
+    """What a checkpoint holds, and its files' identities from before it was read.
+
+    Args:
+        path: the checkpoint, as `open_checkpoint` takes it.
+        base: the model that it is an adapter of, to be merged into.
+    """
     try:
         before = identity(path)
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_checkpoint(path, base=base)
         checkpoint.close()
         listing = checkpoint.listing
         seen = tuple(identity(file) for file in listing.files)
@@ -107,24 +119,64 @@ def list_checkpoint(path: Path) -> tuple[Listing, tuple[Identity, ...]] | InputR
 
 def measure_task(task: Task) -> list[Outcome]:
     """The spectra of a task's matrices, from the store where their content is known."""
-    same = unchanged(task.seen)
     try:
-        checkpoint = open_checkpoint(task.path, stored_tensors(task.specs))
+        fitting, outcomes = _opened(task, measure_open)
     except (InputRejected, OSError) as error:
         return [_unreadable(spec, _why(error)) for spec in task.specs]
+    stale = set(task.specs).difference(fitting)
+    reason = "changed since it was listed: try again"
+    return outcomes + [_unreadable(spec, reason) for spec in task.specs if spec in stale]
+
+
+def find_task(task: Task) -> list[Outcome]:
+    """Those of a task's matrices whose content the store knows; nothing is decomposed.
+
+    What fails is left out, as what is not known is: measuring it tells why.
+    """
+    try:
+        return _opened(task, _find_open)[1]
+    except (InputRejected, OSError):
+        return []
+
+
+def _opened(
+    task: Task, run: Callable[[Checkpoint, Task, SpectrumStore], Iterable[Outcome]]
+) -> tuple[tuple[MatrixSpec, ...], list[Outcome]]:
+    """Which of a task's matrices are still there, and what `run` makes of them."""
+    same = unchanged(task.seen)
+    checkpoint = open_checkpoint(task.path, stored_tensors(task.specs), task.base)
     store = SpectrumStore(task.store, ROUTE_VERSION, read_only=True)
     try:
         tensors = {tensor.name: tensor for tensor in checkpoint.listing.tensors}
         fitting = tuple(spec for spec in task.specs if fits(spec, tensors.get(spec.tensor)))
-        outcomes = list(measure_open(checkpoint, replace(task, specs=fitting), store))
+        outcomes = list(run(checkpoint, replace(task, specs=fitting), store))
     finally:
         checkpoint.close()
         store.close()
     if same and unchanged(task.seen):
         outcomes = [replace(outcome, seen=task.seen) for outcome in outcomes]
-    stale = set(task.specs).difference(fitting)
-    reason = "changed since it was listed: try again"
-    return outcomes + [_unreadable(spec, reason) for spec in task.specs if spec in stale]
+    return fitting, outcomes
+
+
+def _find_open(
+    checkpoint: Checkpoint, task: Task, store: SpectrumStore
+) -> Generator[Outcome, None, None]:
+    for spec in task.specs:
+        matrix = matrix_of(checkpoint, spec)
+        try:
+            key = content_key(matrix)
+        except (InputRejected, OSError, MemoryError):
+            continue
+        look_up = partial(_found, store, key, spec)
+        answered = answer(asked_route(task.route, spec), task.columns, look_up)
+        if answered is not None:
+            yield Outcome(spec, answered.measurement, key, (), (), answered.readings)
+
+
+def _found(
+    store: SpectrumStore, key: bytes | None, spec: MatrixSpec, route: Route
+) -> Measurement | None:
+    return None if key is None else sound(store.find(key, route), spec)
 
 
 def stored_tensors(specs: Iterable[MatrixSpec]) -> set[str]:
@@ -158,14 +210,14 @@ def measure_open(
 ) -> Generator[Outcome, None, None]:
     """The spectra of matrices of an open checkpoint, one by one; `task.path` is not looked at."""
     for spec in task.specs:
-        yield _measure(StoredMatrix(checkpoint, spec), task, store)
+        yield _measure(matrix_of(checkpoint, spec), task, store)
 
 
-def _measure(matrix: StoredMatrix, task: Task, store: SpectrumStore) -> Outcome:
+def _measure(matrix: StoredMatrix | LowRankProduct, task: Task, store: SpectrumStore) -> Outcome:
     computed: list[tuple[Route, Measurement]] = []
 
     def look_up(wanted: Route) -> Measurement:
-        found = None if key is None else sound(store.find(key, wanted), matrix.spec)
+        found = _found(store, key, matrix.spec, wanted)
         if found is None:
             found = _solved(matrix, wanted)
             computed.append((wanted, found))
@@ -185,14 +237,14 @@ def _measure(matrix: StoredMatrix, task: Task, store: SpectrumStore) -> Outcome:
     return Outcome(matrix.spec, answered.measurement, key, tuple(computed), (), answered.readings)
 
 
-def _solved(matrix: StoredMatrix, route: Route) -> Measurement:
+def _solved(matrix: Matrix, route: Route) -> Measurement:
     try:
         return solve(matrix, route)
     except MemoryError:
         return _too_large(matrix)
 
 
-def _too_large(matrix: StoredMatrix) -> Unmeasured:
+def _too_large(matrix: Matrix) -> Unmeasured:
     rows, columns = matrix.shape
     return Unmeasured("failed", f"not enough memory for a {rows}x{columns} matrix")
 
@@ -224,8 +276,15 @@ def answer(
     return None if better is None else Answer(better)
 
 
-def content_key(matrix: StoredMatrix) -> bytes:
-    """What a matrix is, whatever file it is in: SHA-256 of its shape, type and elements."""
+def content_key(matrix: StoredMatrix | LowRankProduct) -> bytes:
+    """What a matrix is, whatever file it is in: SHA-256 of its shape, type and elements.
+
+    Of a product: of its shape, type and scale, and of the keys of its factors.
+    """
+    if isinstance(matrix, LowRankProduct):
+        head = f"product {matrix.shape} {matrix.dtype} {matrix.scale.hex()}".encode()
+        keys = content_key(matrix.left) + content_key(matrix.right)
+        return hashlib.sha256(head + keys).digest()
     digest = hashlib.sha256(f"{matrix.shape} {matrix.dtype}".encode())
     for window in matrix.row_major(HASH_ELEMENTS):
         # In this machine's byte order: the same bytes in another are other numbers.

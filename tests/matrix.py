@@ -13,6 +13,9 @@ from rankscope.records import Route, Spectrum
 
 Array = NDArray[Any]
 
+# The routes of a matrix that is stored as it is; that of factors has a contract of its own.
+DENSE: tuple[Route, ...] = ("gram", "direct")
+
 
 @dataclass(frozen=True)
 class ArrayMatrix:

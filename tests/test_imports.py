@@ -28,24 +28,29 @@ ROOT = Path(__file__).parents[1]
 # Lowest first. A module may import from layers below its own; from its own, only within its
 # package. Names are of modules and packages directly below `rankscope`.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("blas", "dtypes", "errors", "records", "stepnames", "text", "version"),
-    ("provenance",),
-    ("bounds", "executors", "files", "quantised"),
+    ("blas", "dtypes", "errors", "records", "rolewords", "stepnames", "text", "version"),
+    ("provenance", "roles"),
+    ("bounds", "executors", "files"),
     ("jsonobject",),
     ("checkpoints",),
     ("matrices", "runlog", "runrecord", "series"),
+    ("products",),
     ("combination", "grouping", "resolution", "solvers", "storefile", "training"),
     ("metrics", "store"),
     ("plan", "question", "rows", "walk"),
-    ("sweeps", "trajectory", "worker"),
+    ("layerkinds", "pairing", "sweeps", "trajectory", "worker"),
     ("inventory",),
     ("measure", "overview"),
     ("certificates", "history"),
     ("table",),
+    ("tabulation",),
+    ("gate",),
+    ("differences",),
     ("views",),
     ("spectra",),
     ("api",),
-    ("cli",),
+    ("comparing", "release"),
+    ("cli", "pytest_plugin"),
     ("__main__", "rankscope"),  # `rankscope` is rankscope/__init__.py, which hands names out
 )
 

@@ -24,7 +24,7 @@ from rankscope.matrices import (
     names_in,
     select,
 )
-from rankscope.records import Listing, MatrixSpec, Skipped, TensorInfo
+from rankscope.records import Listing, MatrixSpec, Part, Skipped, TensorInfo
 
 
 def listing(*tensors: TensorInfo, skipped: tuple[Skipped, ...] = ()) -> Listing:
@@ -91,6 +91,30 @@ class TestFold:
         for i, spec in enumerate(specs):
             assert (spec.tensor, spec.index, spec.kind) == (name, (i,), "stacked")
             np.testing.assert_array_equal(whole(array, spec), array[i])
+
+    @pytest.mark.parametrize(
+        ("name", "shape"),
+        [
+            ("layers.0.mlp.experts.gate_up_proj", (128, 64, 32)),
+            ("layers.0.feed_forward.experts.down_proj", (16, 8, 16)),
+            ("layers.0.block_sparse_moe.input_linear.weight", (40, 32, 16)),
+        ],
+    )
+    def test_more_experts_than_rows(self, name: str, shape: tuple[int, ...]) -> None:
+        specs = list(fold(f32(name, *shape)))
+        assert [spec.index for spec in specs] == [(i,) for i in range(shape[0])]
+        assert {spec.shape for spec in specs} == {shape[1:]}
+
+    def test_what_has_parts_or_an_orientation_is_a_stack(self) -> None:
+        """Of a name and shape that would make a convolution of it."""
+        name, shape = "mlp.input_linear.weight", (40, 32, 16)
+        assert [spec.kind for spec in fold(f32(name, *shape))] == ["convolution"]
+        halves = (Part("gate", 1, 32, 0, 16), Part("up", 1, 32, 16, 32))
+        for tensor in (
+            TensorInfo(name, shape, "float32", parts=halves),
+            TensorInfo(name, shape, "float32", transposed=True),
+        ):
+            assert {spec.kind for spec in fold(tensor)} == {"stacked"}
 
     @pytest.mark.parametrize(
         ("name", "shape", "folded", "kind"),
@@ -168,6 +192,19 @@ class TestSelect:
             "ids": "int64: quantised or an index, no scales",
         }
 
+    def test_tables_of_biases_are_no_weights(self) -> None:
+        names = ("mlp.experts.down_proj_bias", "h.0.attn.bias", "bias")
+        found = listing(
+            *(f32(name, 8, 64) for name in names),
+            f32("relative_attention_bias.weight", 32, 8),
+            f32("unbias", 4, 4),
+        )
+        assert reasons(found) == dict.fromkeys(names, "biases")
+        assert selected(found) == ["relative_attention_bias.weight", "unbias"]
+
+    def test_what_is_skipped_anyway_may_be_left_out(self) -> None:
+        check_selection(Selection((), ("od*",)), [self.MODEL])
+
     @pytest.mark.parametrize(
         ("include", "exclude", "expected"),
         [
@@ -234,60 +271,6 @@ class TestSelect:
         order = [tensor.name for tensor in model.tensors]
         places = [order.index(spec.tensor) for spec in specs]
         assert places == sorted(places)
-
-
-class TestQuantised:
-    """Codes without their scales mean nothing, and scales are no weights."""
-
-    @pytest.mark.parametrize(
-        ("weight", "table", "dtype"),
-        [
-            ("q.weight", "q.weight_scale_inv", "float8_e4m3fn"),  # DeepSeek
-            ("q.weight", "q.weight_scale", "float8_e4m3fn"),  # compressed-tensors
-            ("q.weight", "q.weight_scale", "int8"),
-            ("q.weight_packed", "q.weight_scale", "int32"),
-            ("mlp.experts.down_blocks", "mlp.experts.down_scales", "uint8"),  # gpt-oss
-            ("q.qweight", "q.scales", "int32"),  # GPTQ, AWQ
-            ("q.weight", "q.scales", "uint32"),  # MLX
-            ("q.weight", "q.biases", "uint32"),
-            ("q.weight", "q.scale_weight", "float8_e5m2"),  # ComfyUI
-            ("weight", "scales", "int8"),
-        ],
-    )
-    def test_are_skipped_with_their_scales(self, weight: str, table: str, dtype: str) -> None:
-        model = listing(f32(table, 2, 2), TensorInfo(weight, (8, 8), dtype), f32("other", 8, 8))
-        assert selected(model) == ["other"]
-        assert reasons(model) == {
-            table: f"scales of {weight}, no weights",
-            weight: f"{dtype} to be scaled by {table}: dequantise it first",
-        }
-
-    def test_scales_that_are_fp8_themselves(self) -> None:  # NVFP4
-        packed = TensorInfo("q.weight_packed", (8, 4), "uint8")
-        scale = TensorInfo("q.weight_scale", (8, 2), "float8_e4m3fn")
-        assert reasons(listing(packed, scale))["q.weight_scale"] == (
-            "scales of q.weight_packed, no weights"
-        )
-
-    def test_one_scale_for_the_whole_tensor(self) -> None:
-        model = listing(TensorInfo("q.weight", (8, 8), "float8_e4m3fn"), f32("q.weight_scale"))
-        assert reasons(model) == {
-            "q.weight": "float8_e4m3fn to be scaled by q.weight_scale: dequantise it first",
-            "q.weight_scale": "scalar",
-        }
-
-    def test_fp8_without_scales_is_measured(self) -> None:
-        array = np.eye(4).astype(ml_dtypes.float8_e4m3fn)
-        result = analyze({"q.weight": array}, metrics=["rank"])
-        assert [(row["rank"], row["dtype"]) for row in result.matrices] == [(4, "float8_e4m3fn")]
-
-    def test_what_only_sounds_like_scales(self) -> None:
-        model = listing(f32("q.weight", 8, 8), f32("q.weight_scale", 8, 8), f32("q.scales", 3, 3))
-        assert len(selected(model)) == 3
-
-    def test_integers_without_scales(self) -> None:
-        model = listing(TensorInfo("packed", (8, 8), "int8"))
-        assert reasons(model) == {"packed": "int8: quantised or an index, no scales"}
 
 
 class TestCheckSelection:
@@ -359,3 +342,137 @@ class TestBlocks:
         stored = StoredMatrix(MemoryCheckpoint({}), spec)
         assert list(stored.blocks(0, 10)) == list(stored.blocks(1, 10)) == []
         assert list(stored.row_major(10)) == []
+
+
+def part_of(draw: Any) -> tuple[Part, ...]:
+    """Parts that share a period, as a layout of heads does, in any order."""
+    heights = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    groups = draw(st.integers(1, 4))
+    ends = np.cumsum(heights).tolist()
+    period = ends[-1]
+    return tuple(
+        Part(f"p{i}", groups, period, end - height, end)
+        for i, (height, end) in enumerate(zip(heights, ends, strict=True))
+    )
+
+
+def rows_of(part: Part, array: Any) -> Any:
+    """The rows of a part, picked one by one."""
+    return array[
+        [
+            group * part.period + row
+            for group in range(part.groups)
+            for row in range(part.start, part.stop)
+        ]
+    ]
+
+
+class TestTransposedAndParts:
+    """Windows of what is stored another way, against NumPy on the whole array."""
+
+    def test_a_matrix_stored_as_in_and_out(self) -> None:
+        array = np.arange(6.0).reshape(2, 3)
+        tensor = TensorInfo("c_fc.weight", (2, 3), "float64", transposed=True)
+        (spec,) = fold(tensor)
+        assert (spec.name, spec.shape, spec.stored.shape) == ("c_fc.weight", (3, 2), (2, 3))
+        stored = StoredMatrix(MemoryCheckpoint({"c_fc.weight": array}), spec)
+        np.testing.assert_array_equal(stored.read(slice(1, 3), slice(0, 1)), [[1.0], [2.0]])
+
+    def test_names_of_parts(self) -> None:
+        halves = (Part("gate", 1, 4, 0, 2), Part("up", 1, 4, 2, 4))
+        flat = TensorInfo("gate_up_proj.weight", (4, 3), "float32", parts=halves)
+        stack = TensorInfo("experts.gate_up_proj", (2, 3, 4), "float32", False, True, halves)
+        assert [spec.name for spec in fold(flat)] == [
+            "gate_up_proj.weight:gate",
+            "gate_up_proj.weight:up",
+        ]
+        assert [(spec.name, spec.shape) for spec in fold(stack)] == [
+            ("experts.gate_up_proj[0]:gate", (2, 3)),
+            ("experts.gate_up_proj[0]:up", (2, 3)),
+            ("experts.gate_up_proj[1]:gate", (2, 3)),
+            ("experts.gate_up_proj[1]:up", (2, 3)),
+        ]
+
+    @pytest.mark.parametrize("name", ["w:q", "w:*", "w", "*:q"])
+    def test_parts_are_selected_by_name(self, name: str) -> None:
+        parts = (Part("q", 1, 4, 0, 2), Part("k", 1, 4, 2, 4))
+        model = listing(TensorInfo("w", (4, 4), "float32", parts=parts))
+        expected = ["w:q"] if name.endswith("q") else ["w:q", "w:k"]
+        assert selected(model, include=name) == expected
+
+    @given(data=st.data())
+    @settings(deadline=None)
+    def test_every_window(self, data: st.DataObject) -> None:
+        """Of one matrix or a stack, as stored or transposed, whole or in parts."""
+        parts = part_of(data.draw) if data.draw(st.booleans()) else ()
+        outputs = parts[0].whole if parts else data.draw(st.integers(1, 9))
+        inputs, stack = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 3))
+        transposed = data.draw(st.booleans())
+        shape = (stack,) * bool(stack) + (outputs, inputs)[:: -1 if transposed else 1]
+        array = np.arange(float(np.prod(shape))).reshape(shape)
+        tensor = TensorInfo("experts", shape, "float64", transposed=transposed, parts=parts)
+        checkpoint = MemoryCheckpoint({"experts": array})
+        specs = list(fold(tensor))
+        assert len(specs) == max(stack, 1) * max(len(parts), 1)
+        for spec in specs:
+            whole = array[spec.index].T if transposed else array[spec.index]
+            expected = rows_of(spec.part, whole) if spec.part else whole
+            stored = StoredMatrix(checkpoint, spec)
+            assert stored.shape == expected.shape
+            first, last = sorted(data.draw(st.tuples(*[st.integers(0, len(expected))] * 2)))
+            left, right = sorted(data.draw(st.tuples(*[st.integers(0, inputs)] * 2)))
+            window = stored.read(slice(first, last), slice(left, right))
+            np.testing.assert_array_equal(window, expected[first:last, left:right])
+            for axis in (0, 1):
+                blocks = list(stored.blocks(axis, data.draw(st.integers(1, 12))))
+                np.testing.assert_array_equal(np.concatenate(blocks, axis), expected)
+
+    @given(data=st.data())
+    @settings(deadline=None)
+    def test_parts_take_a_matrix_apart(self, data: st.DataObject) -> None:
+        parts = part_of(data.draw)
+        array = np.arange(parts[0].whole)[:, None] * np.ones((1, 2))
+        tensor = TensorInfo("w", array.shape, "float64", parts=parts)
+        checkpoint = MemoryCheckpoint({"w": array})
+        read = [
+            StoredMatrix(checkpoint, spec).read(slice(0, spec.shape[0]), slice(0, 2))
+            for spec in fold(tensor)
+        ]
+        np.testing.assert_array_equal(np.sort(np.concatenate(read)[:, 0]), array[:, 0])
+
+    @pytest.mark.parametrize("height", [1, 8])
+    def test_no_more_is_read_than_twice_what_is_wanted(self, height: int) -> None:
+        """A gate in every other row at once; one head of keys in ten of queries by itself."""
+        period = 2 if height == 1 else 10 * height
+        part = Part("k", 6, period, period - height, period)
+        array = np.arange(part.whole * 3.0).reshape(part.whole, 3)
+        counting = Counting(array)
+        tensor = TensorInfo("w", array.shape, "float64", parts=(part,))
+        (spec,) = fold(tensor)
+        wanted = StoredMatrix(counting, spec).read(slice(1, part.rows - height), slice(0, 3))
+        np.testing.assert_array_equal(wanted, rows_of(part, array)[1:-height])
+        assert counting.elements <= 2 * wanted.size
+        assert counting.calls == (1 if height == 1 else part.groups - 1)
+
+    def test_the_type_is_kept(self) -> None:
+        part = Part("k", 2, 8, 6, 8)
+        array = np.arange(16).reshape(16, 1).astype(ml_dtypes.bfloat16)
+        (spec,) = fold(TensorInfo("w", (16, 1), "bfloat16", parts=(part,)))
+        read = StoredMatrix(MemoryCheckpoint({"w": array}), spec).read(slice(0, 4), slice(0, 1))
+        assert read.dtype == ml_dtypes.bfloat16
+        assert read[:, 0].tolist() == [6, 7, 14, 15]
+
+
+class Counting(MemoryCheckpoint):
+    """Counts what is asked for."""
+
+    def __init__(self, array: Any) -> None:
+        super().__init__({"w": array})
+        self.calls = 0
+        self.elements = 0
+
+    def read(self, spec: MatrixSpec, rows: slice, columns: slice) -> Any:
+        window = super().read(spec, rows, columns)
+        self.calls += 1
+        self.elements += window.size
+        return window

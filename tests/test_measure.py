@@ -69,7 +69,7 @@ def assert_same_numbers(one: rankscope.Analysis, other: rankscope.Analysis) -> N
             # BLAS may sum in another order on another number of threads.
             if isinstance(value, float):
                 assert twin[key] == pytest.approx(value, rel=1e-9), (row["name"], key)
-            else:
+            elif key != "content":  # not known without a store
                 assert twin[key] == value, (row["name"], key)
 
 

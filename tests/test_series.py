@@ -11,11 +11,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from rankscope import analyze
+from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.files import atomic_path
 from rankscope.grouping import group_files
 from rankscope.measure import How
-from rankscope.series import Series, discover
+from rankscope.series import Series, discover, single
 from rankscope.stepnames import is_unfinished, step_in
 
 
@@ -287,6 +288,201 @@ class TestOddsAndEnds:
             (tmp_path / "runs" / f"step{step}.pt").symlink_to(f"../blobs/{blob}")
         (tmp_path / "runs" / "step3.pt").symlink_to("../blobs/gone")
         assert [one.step for one in discover(tmp_path / "runs").snapshots] == [1, 2]
+
+
+class TestTrainersFolders:
+    """What the libraries write, by the names that they give."""
+
+    TRAINER = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
+    DCP = (".metadata", "__0_0.distcp", "__1_0.distcp")
+
+    def folder(self, path: Path, *names: str) -> Path:
+        touch(*(path / name for name in names))
+        return path
+
+    def why(self, path: Path) -> str:
+        """Why a folder is no model, asked in both ways that a command may."""
+        with pytest.raises(InputRejected) as caught:
+            open_checkpoint(path)
+        with pytest.raises(InputRejected) as again:
+            discover(path)
+        assert caught.value.reason == again.value.reason
+        return caught.value.reason
+
+    @pytest.mark.parametrize("name", ["step-{}", "checkpoint-{}", "epoch=3-step={}.ckpt"])
+    def test_distributed_checkpoints_are_snapshots(self, tmp_path: Path, name: str) -> None:
+        """torchtitan's, anybody's, and Lightning's under FSDP, which has one more file."""
+        for step in (1000, 500):
+            self.folder(tmp_path / name.format(step), *self.DCP, "meta.pt")
+        series = discover(tmp_path)
+        assert found(series) == [(f"{name.format(step)}/.metadata", step) for step in (500, 1000)]
+        assert series.skipped == ()
+        assert not series.counts_epochs
+        one = tmp_path / name.format(500)
+        assert found(discover(one)) == [(".metadata", 500)]
+        assert [one.step for one in group_files([one])[0].snapshots] == [500]
+
+    def test_a_distributed_checkpoint_without_its_metadata_is_incomplete(
+        self, tmp_path: Path
+    ) -> None:
+        self.folder(tmp_path / "step-1", *self.DCP)
+        self.folder(tmp_path / "step-2", *self.DCP[1:])
+        self.folder(tmp_path / "step-3", "__0.metadata", *self.DCP[1:])
+        series = discover(tmp_path)
+        assert [one.step for one in series.snapshots] == [1]
+        assert skipped(series) == {
+            "step-2": "incomplete: 2 .distcp files without .metadata, which is written last: "
+            "the save was cut short, or still runs",
+            "step-3": "each rank has saved by itself (__0.metadata), expected one .metadata",
+        }
+        assert self.why(tmp_path / "step-2") == skipped(series)["step-2"]
+
+    def test_a_series_with_nothing_else_says_so(self, tmp_path: Path) -> None:
+        self.folder(tmp_path / "step-2", *self.DCP[1:])
+        with pytest.raises(InputRejected, match="holds no snapshot; step-2: incomplete: 2"):
+            discover(tmp_path)
+
+    def test_a_hidden_file_called_metadata_is_no_checkpoint(self, tmp_path: Path) -> None:
+        self.folder(tmp_path, ".metadata", "w.pt")
+        assert found(discover(tmp_path)) == [("w.pt", None)]
+
+    def test_hugging_face_trainer(self, tmp_path: Path) -> None:
+        for step in (1, 2):
+            self.folder(tmp_path / f"checkpoint-{step}", "model.safetensors", *self.TRAINER)
+        # Killed while it wrote the optimiser's state: the weights are whole, and written before.
+        self.folder(tmp_path / "checkpoint-1", "trainer_state.json")
+        self.folder(tmp_path / "checkpoint-3", *self.TRAINER)
+        self.folder(tmp_path / "checkpoint-4", *self.TRAINER, "trainer_state.json")
+        self.folder(tmp_path / "checkpoint-5", "model-00001-of-00002.safetensors")
+        self.folder(tmp_path / "tmp-checkpoint-6", "model.safetensors")
+        self.folder(tmp_path, "training_args.bin")
+        series = discover(tmp_path)
+        assert [one.step for one in series.snapshots] == [1, 2]
+        assert skipped(series) == {
+            "checkpoint-3": "incomplete: optimizer.pt and neither weights nor "
+            "trainer_state.json, which comes last",
+            "checkpoint-4": "incomplete: trainer_state.json and no weights: removed, or saved "
+            "elsewhere",
+            "checkpoint-5": "holds shards without an index, expected a *.index.json too",
+        }
+        for step in (3, 4):
+            assert (
+                self.why(tmp_path / f"checkpoint-{step}") == skipped(series)[f"checkpoint-{step}"]
+            )
+
+    def test_hugging_face_trainer_under_fsdp(self, tmp_path: Path) -> None:
+        folder = self.folder(tmp_path / "checkpoint-1", *self.TRAINER, "trainer_state.json")
+        inner = self.folder(folder / "pytorch_model_fsdp_0", *self.DCP[1:])
+        self.folder(folder / "optimizer_0", *self.DCP)
+        assert self.why(folder).startswith("pytorch_model_fsdp_0: incomplete: 2 .distcp files")
+        touch(inner / ".metadata")
+        assert found(discover(tmp_path)) == [("checkpoint-1/pytorch_model_fsdp_0/.metadata", 1)]
+        self.folder(folder / "pytorch_model_fsdp_1", *self.DCP)
+        assert self.why(folder) == ("holds 2 models, expected one of them: pytorch_model_fsdp_0")
+
+    def test_accelerate(self, tmp_path: Path) -> None:
+        state = ("optimizer.bin", "scheduler.bin", "random_states_0.pkl")
+        for step, model in enumerate(("model.safetensors", "pytorch_model_fsdp.bin", "m.pt")):
+            self.folder(tmp_path / f"checkpoint_{step}", model, *state)
+        assert [one.path.name for one in discover(tmp_path).snapshots] == [
+            *("model.safetensors", "pytorch_model_fsdp.bin", "m.pt")
+        ]
+        assert self.why(self.folder(tmp_path / "none", *state)).startswith("incomplete: ")
+
+    def test_deepspeed(self, tmp_path: Path) -> None:
+        optimiser = "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+        self.folder(tmp_path, "latest", "zero_to_fp32.py")
+        self.folder(tmp_path / "global_step1", "mp_rank_00_model_states.pt", optimiser)
+        self.folder(tmp_path / "global_step2", f"bf16_{optimiser}")
+        pieces = [f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt" for rank in range(2)]
+        self.folder(tmp_path / "global_step3", optimiser, *pieces)
+        ranks = [f"mp_rank_0{rank}_model_states.pt" for rank in range(2)]
+        self.folder(tmp_path / "global_step4", optimiser, *ranks)
+        series = discover(tmp_path)
+        assert found(series) == [("global_step1/mp_rank_00_model_states.pt", 1)]
+        told = skipped(series)
+        assert told["global_step2"].startswith("incomplete: DeepSpeed's optimiser states without")
+        assert "ZeRO-3" in told["global_step3"]
+        assert "zero_to_fp32.py" in told["global_step3"]
+        assert "2 tensor-parallel ranks" in told["global_step4"]
+        for step in (2, 3, 4):
+            assert self.why(tmp_path / f"global_step{step}") == told[f"global_step{step}"]
+        trainers = tmp_path / "checkpoint-3"
+        self.folder(trainers, "trainer_state.json", "latest")
+        (tmp_path / "global_step3").rename(trainers / "global_step3")
+        assert "checkpoint-3" in (told := skipped(discover(tmp_path)))
+        assert told["checkpoint-3"].startswith("global_step3: DeepSpeed ZeRO-3")
+
+    def test_a_trainers_state_is_no_snapshot(self, tmp_path: Path) -> None:
+        self.folder(tmp_path, "step1.pt", "step2.pt", *self.TRAINER)
+        series = discover(tmp_path)
+        assert [one.step for one in series.snapshots] == [1, 2]
+        assert skipped(series) == dict.fromkeys(self.TRAINER, "a trainer's state")
+
+
+class TestSingle:
+    """What `check`, `baseline` and `diff` take a path for."""
+
+    @pytest.mark.parametrize(
+        ("files", "model", "step"),
+        [
+            (["m/step7.pt"], "m/step7.pt", 7),
+            (["m/model.safetensors"], "m", None),
+            (["m/model.safetensors", "m/checkpoint-5/model.safetensors"], "m", None),
+            (["m/model.safetensors", "m/step1.pt", "m/step2.pt"], "m", None),
+            (["checkpoint-5/model.safetensors", "checkpoint-5/optimizer.pt"], "checkpoint-5", 5),
+            (["step-5/.metadata", "step-5/__0_0.distcp"], "step-5", 5),
+            (["m/weights.pt", "m/notes.md"], "m", None),
+            (["m/checkpoint-5/model.safetensors"], "m", 5),
+            (["m/run.json", "m/snapshots/step-3.h5"], "m", 3),
+        ],
+    )
+    def test_model(self, tmp_path: Path, files: list[str], model: str, step: int | None) -> None:
+        touch(*(tmp_path / file for file in files))
+        series = single(tmp_path / model)
+        assert series.path == tmp_path / model
+        assert [one.path for one in series.snapshots] == [
+            tmp_path / files[-1 if "run" in files[0] else 0]
+        ]
+        assert [one.step for one in series.snapshots] == [step]
+
+    @pytest.mark.parametrize(
+        ("files", "count", "last"),
+        [
+            (["step9.pt", "step10.pt"], 2, "step10.pt"),
+            (["a.pt", "b.pt", "c.pt"], 3, "c.pt"),
+            (
+                ["run.json", "snapshots/step-9.h5", "snapshots/step-10.h5"],
+                2,
+                "snapshots/step-10.h5",
+            ),
+            (["step-9/.metadata", "step-9/__0_0.distcp", "step-10/w.pt"], 2, "step-10/w.pt"),
+            (["step-8/w.pt", "step-9/.metadata", "step-9/__0_0.distcp"], 2, "step-9"),
+            (["last.ckpt", "step1.ckpt"], 2, "step1.ckpt"),
+            (["final.pt", "checkpoint-5/model.safetensors"], 2, "checkpoint-5/model.safetensors"),
+        ],
+    )
+    def test_of_several_the_last_is_named(
+        self, tmp_path: Path, files: list[str], count: int, last: str
+    ) -> None:
+        touch(*(tmp_path / file for file in files))
+        with pytest.raises(InputRejected) as caught:
+            single(tmp_path)
+        assert caught.value.reason == (
+            f"holds {count} snapshots, expected one: give its path, as {tmp_path / last}"
+        )
+
+    def test_what_it_names_can_be_given(self, tmp_path: Path) -> None:
+        touch(
+            *(tmp_path / f"step-{i}" / name for i in (1, 2) for name in (".metadata", "0.distcp"))
+        )
+        with pytest.raises(InputRejected) as caught:
+            single(tmp_path)
+        assert single(caught.value.reason.rpartition(" ")[2]).snapshots[0].step == 2
+
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        with pytest.raises(InputRejected, match="no such file or directory"):
+            single(tmp_path / "gone")
 
 
 class TestNothingThere:

@@ -56,9 +56,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     calls: list[Path] = []
 
-    def counted(path: Path, *rest: Any) -> Any:
+    def counted(path: Path, *rest: Any, **named: Any) -> Any:
         calls.append(path)
-        return open_checkpoint(path, *rest)
+        return open_checkpoint(path, *rest, **named)
 
     monkeypatch.setattr("rankscope.worker.open_checkpoint", counted)
     return calls
@@ -464,6 +464,23 @@ class TestAnalysis:
         analyze(file, tmp_path / "store")
         assert opened
         assert solved == []
+
+    def test_a_copy_is_opened_once_to_be_read_however_much_work_it_was(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solved: Solved, opened: list[Path]
+    ) -> None:
+        monkeypatch.setattr("rankscope.measure.TASK_FLOPS", 1.0)  # a task for each matrix
+        tensors = {f"w{i}": RNG.standard_normal((9, 8)) for i in range(20)}
+        analyze(save(tmp_path / "one", tensors), tmp_path / "store")
+        assert len(opened) == 21
+        solved.clear()
+        opened.clear()
+        copy = save(tmp_path / "copy", {**tensors, "new": RNG.standard_normal((5, 4))})
+        assert len(analyze(copy, tmp_path / "store").matrices) == 21
+        assert solved == [((5, 4), "gram")]
+        assert len(opened) == 3  # to list it, to find what is known, to measure what is not
+        opened.clear()
+        analyze(copy, tmp_path / "store")
+        assert opened == []  # what was found is remembered as what was measured is
 
     @pytest.mark.parametrize("back", ["while it is measured", "afterwards"])
     def test_a_file_replaced_and_put_back_is_not_remembered_wrongly(

@@ -285,8 +285,8 @@ class TestChange:
     ) -> None:
         from rankscope.checkpoints import open_checkpoint
 
-        def changing(given: Path) -> Any:
-            checkpoint = open_checkpoint(given)
+        def changing(given: Path, base: Path | None) -> Any:
+            checkpoint = open_checkpoint(given, base=base)
             os.utime(given, (1e9, 1e9 + 1))
             return checkpoint
 

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+from rankscope.checkpoints.adapters import PREFIX
+from rankscope.checkpoints.dcp import DcpCheckpoint
 from rankscope.checkpoints.directory import (
     INDEX_SUFFIX,
     MODEL_FILES,
@@ -16,8 +18,12 @@ from rankscope.checkpoints.directory import (
     find_model,
     shards_of,
 )
+from rankscope.checkpoints.folders import METADATA, home, is_state, why_no_model
+from rankscope.checkpoints.gguf import GgufReader
 from rankscope.checkpoints.hdf5 import Hdf5Reader
 from rankscope.checkpoints.interpretation import interpreted
+from rankscope.checkpoints.merging import ON, merge
+from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.checkpoints.npy import NpyReader
 from rankscope.checkpoints.npz import NpzReader
 from rankscope.checkpoints.safetensors import SafetensorsReader
@@ -66,6 +72,7 @@ READERS: tuple[Reader, ...] = (
     NpyReader(),
     NpzReader(),
     TorchReader(),
+    GgufReader(),
 )
 
 
@@ -91,8 +98,10 @@ def reader_for(path: Path) -> Reader:
     raise InputRejected(path, f"begins with {head[:8]!r}, which no reader knows ({known})")
 
 
-def open_checkpoint(path: Path | str, wanted: Collection[str] | None = None) -> Checkpoint:
-    """Open a checkpoint: a file, the index of a sharded one, or a model directory.
+def open_checkpoint(
+    path: Path | str, wanted: Collection[str] | None = None, base: Path | str | None = None
+) -> Checkpoint:
+    """Open a checkpoint: a file, the index or `.metadata` of a sharded one, or a model directory.
 
     Reads headers only. Close it after use.
 
@@ -100,21 +109,61 @@ def open_checkpoint(path: Path | str, wanted: Collection[str] | None = None) -> 
         path: where it is.
         wanted: names of tensors, when no others will be read: of a model in hundreds of shards
             only those that hold them are opened.
+        base: a model that it is an adapter of; the checkpoint is that model with it merged in.
 
     Raises:
-        InputRejected: it is not there, not sound, or in no format that is known.
+        InputRejected: it is not there, not sound, in no format that is known, or does not fit
+            the base.
     """
-    path = Path(path)
+    if base is not None:
+        return _open_merged(Path(path), Path(base), wanted)
+    stored, directory = _open_stored(Path(path), wanted)
+    return interpreted(stored, directory)
+
+
+def _open_merged(path: Path, base: Path, wanted: Collection[str] | None) -> Checkpoint:
+    """A base with the adapter at `path` merged into it."""
+    adapter, directory = _open_stored(path, None)
+    opened = [adapter]
+    try:
+        own = {tensor.name for tensor in adapter.listing.tensors if tensor.name.startswith(PREFIX)}
+        others = None if wanted is None else set(wanted) - own
+        stored, beside = _open_stored(base, others)
+        model = interpreted(stored, beside)
+        opened.append(model)
+        config = ModelFiles(beside).config
+        return merge(model, adapter, ModelFiles(directory), config, whole=wanted is None)
+    except BaseException:
+        for checkpoint in opened:
+            checkpoint.close()
+        raise
+
+
+def _open_stored(path: Path, wanted: Collection[str] | None) -> tuple[Checkpoint, Path]:
+    """A checkpoint as it is stored, and where the files lie that say how to read it."""
     if path.is_dir():
         model = find_model(path)
         if model is None:
-            raise InputRejected(path, f"holds no model, expected one of {', '.join(MODEL_FILES)}")
+            raise InputRejected(path, _why_no_model(path))
         path = model
     if path.name.endswith(INDEX_SUFFIX):
         stored: Checkpoint = ShardedCheckpoint(path, _open_file, wanted)
+    elif path.name == METADATA:
+        stored = DcpCheckpoint(path, wanted)
     else:
         stored = _open_file(path)
-    return interpreted(stored, path.parent)
+    return stored, home(path)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file holds weights, by its name: a reader's suffix, and no trainer's state."""
+    return not is_state(name) and any(name.endswith(reader.suffixes) for reader in READERS)
+
+
+def _why_no_model(directory: Path) -> str:
+    has_weights = any(is_weights(child.name) for child in directory.iterdir())
+    reason = why_no_model(directory, has_weights=has_weights)
+    return reason or f"holds no model, expected one of {', '.join(MODEL_FILES)}"
 
 
 def _open_file(path: Path) -> Checkpoint:
@@ -123,10 +172,15 @@ def _open_file(path: Path) -> Checkpoint:
 
 def needs_isolation(path: Path) -> bool:
     """Whether opening this file can crash the process, so that a child should do it."""
+    if path.name == METADATA:
+        return False
     files = shards_of(path) if path.name.endswith(INDEX_SUFFIX) else [path]
     return any(reader_for(file).isolated for file in files)
 
 
 def is_isolated(listing: Listing) -> bool:
     """The same of a checkpoint that is listed already, without looking at its files."""
-    return any(reader.isolated and listing.format.endswith(reader.name) for reader in READERS)
+    formats = listing.format.split(ON)
+    return any(
+        reader.isolated and one.endswith(reader.name) for reader in READERS for one in formats
+    )

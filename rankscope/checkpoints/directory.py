@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.closing import Closing
+from rankscope.checkpoints.folders import trainers_model
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.errors import InputRejected
 from rankscope.jsonobject import read_limited
@@ -49,12 +50,23 @@ OpenFile = Callable[[Path], Checkpoint]
 
 
 def find_model(directory: Path) -> Path | None:
-    """The index or file that holds the model of a directory, or None when it is no model."""
+    """The file by which to open the model of a directory, or None when it holds none."""
     for name in MODEL_FILES:
         if (directory / name).exists():
             return directory / name
+    found = trainers_model(directory)
+    if found is not None:
+        return found
     indices = sorted(directory.glob(f"*{INDEX_SUFFIX}"))
-    return next((index for index in indices if not index.name.startswith(".")), None)
+    index = next((index for index in indices if not index.name.startswith(".")), None)
+    return index or _first_part(directory)
+
+
+def _first_part(directory: Path) -> Path | None:
+    """The first part of the one GGUF model in parts: they have no index, and find each other."""
+    parts = [path for path in sorted(directory.glob("*.gguf")) if SHARD.search(path.name)]
+    models = {SHARD.sub(r"-of-\2", path.name) for path in parts}
+    return parts[0] if len(models) == 1 else None
 
 
 class ShardedCheckpoint(Closing):

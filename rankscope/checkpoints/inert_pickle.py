@@ -23,7 +23,10 @@ MAX_OPCODES = 3_000_000
 
 
 def interpret(
-    data: bytes, builders: Mapping[str, Builder], persistent: Callable[[object], object]
+    data: bytes,
+    builders: Mapping[str, Builder],
+    persistent: Callable[[object], object],
+    most_opcodes: int = MAX_OPCODES,
 ) -> object:
     """The object in a pickle, built from inert nodes.
 
@@ -31,6 +34,7 @@ def interpret(
         data: the pickle.
         builders: what may be called, by dotted name, and what makes the node for it.
         persistent: turns a persistent id into a node.
+        most_opcodes: how many there may be.
 
     Returns:
         None, bool, int, float, str, bytes, list, tuple, Global, Dictionary, Opaque, or what
@@ -46,7 +50,7 @@ def interpret(
         with warnings.catch_warnings():
             # pickletools undoes escapes in text, and Python warns of unknown ones.
             warnings.simplefilter("ignore")
-            _run(machine, data)
+            _run(machine, data, most_opcodes)
     except (ValueError, IndexError, KeyError, OverflowError) as error:
         # What pickletools raises for damage, an empty stack, an unknown memo index.
         raise BadPickle(f"pickle is damaged: {shown(str(error))}") from error
@@ -55,11 +59,11 @@ def interpret(
     return machine.stack[0]
 
 
-def _run(machine: Machine, data: bytes) -> None:
+def _run(machine: Machine, data: bytes, most_opcodes: int) -> None:
     """Every opcode up to STOP. Raises ValueError, IndexError or KeyError for damage."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if count >= MAX_OPCODES:
-            raise BadPickle(f"pickle of more than {MAX_OPCODES} opcodes")
+        if count >= most_opcodes:
+            raise BadPickle(f"pickle of more than {most_opcodes} opcodes")
         step = STEPS.get(opcode.name)
         if step is None:
             raise BadPickle(f"pickle uses {opcode.name}, which no checkpoint needs")

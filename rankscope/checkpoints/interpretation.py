@@ -11,13 +11,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from rankscope.checkpoints.adapters import with_products
+from rankscope.checkpoints.dequantisation import dequantised
+from rankscope.checkpoints.layouts import laid_out
 from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.checkpoints.wrapped import WrappedCheckpoint
 from rankscope.records import Checkpoint
 
 Stage = Callable[[Checkpoint, ModelFiles], Checkpoint]
 
-STAGES: tuple[Stage, ...] = ()
+STAGES: tuple[Stage, ...] = (dequantised, with_products, laid_out)
 
 
 def interpreted(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
@@ -34,7 +37,7 @@ def interpreted(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
     try:
         for stage in STAGES:
             checkpoint = stage(checkpoint, files)
-        listing = replace(checkpoint.listing, hints=files.paths)
+        listing = replace(checkpoint.listing, hints=(*checkpoint.listing.hints, *files.paths))
     except BaseException:
         checkpoint.close()
         raise

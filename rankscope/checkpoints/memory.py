@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.closing import Closing
-from rankscope.dtypes import FLOATS
+from rankscope.dtypes import FLOATS, OTHER_SIZES
 from rankscope.errors import InputRejected
 from rankscope.records import Listing, MatrixSpec, Skipped, TensorInfo
 
@@ -80,14 +80,17 @@ def as_numpy(array: Any, path: str = "memory") -> Stored:
         return np.asarray(array)
     tensor = array.detach().cpu()
     name = str(tensor.dtype).removeprefix("torch.")
-    if name not in FLOATS:
+    # Integers and powers of two are no weights, but may be the codes or the scales of some.
+    if name not in FLOATS and not (
+        name in OTHER_SIZES and name.startswith(("int", "uint", "float"))
+    ):
         raise InputRejected(path, f"{name}: not a floating-point type")
     if name.startswith(("bfloat16", "float8")):
         # torch's numpy() knows neither; the bits pass through an integer of the same width.
         import ml_dtypes
         import torch
 
-        bits = torch.int16 if FLOATS[name].itemsize == 2 else torch.uint8
+        bits = torch.int16 if name == "bfloat16" else torch.uint8
         raw: Stored = tensor.contiguous().view(bits).numpy()
         return raw.view(getattr(ml_dtypes, name))
     numbers: Stored = tensor.numpy()

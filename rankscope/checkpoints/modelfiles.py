@@ -15,15 +15,20 @@ from rankscope.jsonobject import read_limited
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
+QUANTIZE_CONFIG = "quantize_config.json"
 
 # The largest published ones, with a quantisation entry for every module, have a few megabytes.
 MAX_CONFIG_BYTES = 20_000_000
 
 
 class ModelFiles:
-    """The descriptions in one directory; each is read at most once, when it is asked for."""
+    """The descriptions in one directory; each is read at most once, when it is asked for.
 
-    def __init__(self, directory: Path) -> None:
+    Attributes:
+        directory: where they lie; None for weights in memory, which come without any.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
         self.directory = directory
 
     @cached_property
@@ -36,12 +41,26 @@ class ModelFiles:
         """adapter_config.json of PEFT; likewise."""
         return self._object(ADAPTER_CONFIG)
 
+    @cached_property
+    def quantisation(self) -> dict[str, Any]:
+        """How the weights are quantised: config.json's section, or AutoGPTQ's quantize_config.json.
+
+        Empty where neither is there.
+        """
+        section = self.config.get("quantization_config")
+        return section if isinstance(section, dict) else self._object(QUANTIZE_CONFIG)
+
     @property
     def paths(self) -> tuple[str, ...]:
         """Where they lie, or would."""
-        return str(self.directory / CONFIG), str(self.directory / ADAPTER_CONFIG)
+        if self.directory is None:
+            return ()
+        names = CONFIG, ADAPTER_CONFIG, QUANTIZE_CONFIG
+        return tuple(str(self.directory / name) for name in names)
 
     def _object(self, name: str) -> dict[str, Any]:
+        if self.directory is None:
+            return {}
         path = self.directory / name
         if not os.path.isfile(path):
             return {}

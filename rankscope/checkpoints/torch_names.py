@@ -8,20 +8,22 @@ Names come from keys: nested dictionaries and lists are joined by dots.
   hold the weights, and everything outside is something else.
 - `model` (fairseq, DeiT), `module` (DeepSpeed) and `net` are such wrappers only when nothing
   outside them has two axes: `{"net": ..., "head": ...}` may as well be one model in two parts.
-- `module.` (DataParallel) and `_orig_mod.` (torch.compile) go when every name has them.
+- `module.` (DataParallel), `_orig_mod.` (torch.compile) and `_fsdp_wrapped_module.` go when every
+  name has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 from rankscope.checkpoints.inert_nodes import BadPickle, Dictionary, Opaque, shown
 from rankscope.checkpoints.torch_stubs import NUMPY_ARRAY, StorageStub, TensorStub, Unreadable
 
 SURE_WRAPPERS = ("state_dict", "model_state_dict")
 LIKELY_WRAPPERS = ("model", "module", "net")
-PREFIXES = ("module.", "_orig_mod.")
+PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 
 # Ours: nested modules are some ten deep, their names some hundred characters long; shared
 # references can make a small pickle stand for any number of objects.
@@ -31,8 +33,19 @@ MAX_NAME = 1_000
 MAX_TENSORS = 250_000
 
 
+class Shaped(Protocol):
+    """What stands for a tensor, whatever the container it is in."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes."""
+
+
+T = TypeVar("T", bound=Shaped)
+
+
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Generic[T]):
     """A tensor, or what stands in its place, and the keys that lead to it.
 
     Attributes:
@@ -42,7 +55,7 @@ class Leaf:
     """
 
     path: tuple[str, ...]
-    tensor: TensorStub | None
+    tensor: T | None
     reason: str = ""
 
     @property
@@ -51,18 +64,23 @@ class Leaf:
         return ".".join(self.path) or "tensor"
 
 
-def named_leaves(root: object) -> list[tuple[str, Leaf]]:
+def named_leaves(root: object) -> list[tuple[str, Leaf[TensorStub]]]:
     """Every tensor of a file under the name it is listed by, in the file's order.
 
     Raises:
         BadPickle: deeper, larger or longer than any checkpoint, or it contains itself.
     """
-    leaves: list[Leaf] = []
+    leaves: list[Leaf[TensorStub]] = []
     for leaf in _Walk().leaves(root, (), "", 0):
         leaves.append(leaf)
         if len(leaves) > MAX_TENSORS:
             raise BadPickle(f"more than {MAX_TENSORS} tensors")
-        _check_path(leaf.path)
+        check_path(leaf.path)
+    return unwrapped(leaves)
+
+
+def unwrapped(leaves: Sequence[Leaf[T]]) -> list[tuple[str, Leaf[T]]]:
+    """Leaves by name, less what is wrapped around the weights; what is outside is not read."""
     wrapper = _wrapper(leaves)
     if wrapper is None:
         return _stripped(leaves)
@@ -76,7 +94,7 @@ def named_leaves(root: object) -> list[tuple[str, Leaf]]:
     return [*_stripped(inside), *((leaf.name, leaf) for leaf in outside)]
 
 
-def _check_path(path: tuple[str, ...]) -> None:
+def check_path(path: tuple[str, ...]) -> None:
     """Refuse a name that is absurdly long or not text."""
     length = sum(len(key) for key in path)  # before a name of 100 long keys is joined
     if length > MAX_NAME:
@@ -89,11 +107,11 @@ def _check_path(path: tuple[str, ...]) -> None:
         raise BadPickle(f"name that is not Unicode text: {shown(''.join(path))}") from error
 
 
-def _is_inside(leaf: Leaf, wrapper: str) -> bool:
+def _is_inside(leaf: Leaf[T], wrapper: str) -> bool:
     return len(leaf.path) > 1 and leaf.path[0] == wrapper
 
 
-def _wrapper(leaves: list[Leaf]) -> str | None:
+def _wrapper(leaves: Sequence[Leaf[T]]) -> str | None:
     """The key that holds the weights, None when the whole file does."""
     holders = {leaf.path[0] for leaf in leaves if leaf.tensor and len(leaf.path) > 1}
     for key in SURE_WRAPPERS:
@@ -106,7 +124,7 @@ def _wrapper(leaves: list[Leaf]) -> str | None:
     return None
 
 
-def _stripped(leaves: list[Leaf]) -> list[tuple[str, Leaf]]:
+def _stripped(leaves: Sequence[Leaf[T]]) -> list[tuple[str, Leaf[T]]]:
     """Leaves with their names, less the prefixes that every readable one has."""
     names = [leaf.name for leaf in leaves]
     readable = [leaf.name for leaf in leaves if leaf.tensor]
@@ -127,7 +145,7 @@ class _Walk:
 
     def leaves(
         self, node: object, path: tuple[str, ...], reason: str, depth: int
-    ) -> Iterator[Leaf]:
+    ) -> Iterator[Leaf[TensorStub]]:
         """The tensors in a node; `reason` is why none of them is read, if so."""
         if depth > MAX_DEPTH:
             raise BadPickle(f"objects nested deeper than {MAX_DEPTH}, or one that contains itself")

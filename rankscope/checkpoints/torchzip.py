@@ -50,7 +50,12 @@ class TorchReader:
 
     def open(self, path: Path) -> Checkpoint:
         """Open a file and read its pickle as data; reads no tensor."""
-        return opened(path, lambda file: _checkpoint(_open_archive(file)))
+        return opened(path, read_archive)
+
+
+def read_archive(file: RandomAccessFile) -> Checkpoint:
+    """What an open file holds, which the checkpoint keeps; reads no tensor."""
+    return _checkpoint(_open_archive(file))
 
 
 def _first_name(head: bytes) -> bytes:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.cli.measuring import (
+    DEFAULT_EPS,
+    Eps,
+    NormOption,
+    NoStore,
+    Store,
+    Verify,
+    Workers,
+    how_of,
+    store_warnings,
+)
 from rankscope.cli.options import (
     INCOMPLETE,
     AsJson,
+    Base,
     Everything,
     Exclude,
     GivenBatch,
@@ -39,40 +49,26 @@ if TYPE_CHECKING:
     from rankscope.measure import How
     from rankscope.metrics.thresholded import Norm
 
-DEFAULT_EPS = 1e-3  # as in metrics/thresholded.py, which imports NumPy
-
 
 def analyze(
     paths: Paths,
     metric: Metrics = None,
-    eps: Annotated[
-        list[float] | None,
-        typer.Option("--eps", help="Threshold of the ranks. Repeatable. Default: 0.001."),
-    ] = None,
-    norm: Annotated[
-        Literal["frobenius", "spectral", "none"],
-        typer.Option("--norm", help="The norm that eps is relative to; none: eps is absolute."),
-    ] = "frobenius",
+    eps: Eps = None,
+    norm: NormOption = "frobenius",
     include: Include = None,
     exclude: Exclude = None,
     everything: Everything = False,
     as_json: AsJson = False,
     output: Output = None,
+    base: Base = None,
     route: Annotated[
         Literal["auto", "gram", "direct"],
         typer.Option("--route", help="How singular values are computed; auto decides by matrix."),
     ] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", min=1, help="Processes. Default: one per core, if it pays."),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option("--store", help="Keep spectra in this file.", show_default=False)
-    ] = None,
-    no_store: Annotated[bool, typer.Option("--no-store", help="Keep and look up nothing.")] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file again, even unchanged ones.")
-    ] = False,
+    workers: Workers = None,
+    store: Store = None,
+    no_store: NoStore = False,
+    verify: Verify = False,
     spectra: Annotated[
         bool,
         typer.Option("--spectra", help="Write the singular values themselves: -o FILE.csv or .h5."),
@@ -103,13 +99,13 @@ def analyze(
         rankscope analyze runs/digits --eps 0.01 --eps 0.001
 
         rankscope analyze model/ --include '*mlp*' -m effective_rank -o ranks.csv
+
+        rankscope analyze adapter/ --base model/
     """
     from rankscope.matrices import Selection
-    from rankscope.measure import How
     from rankscope.training import Given
 
-    if store is not None and no_store:
-        raise typer.BadParameter("--store and --no-store exclude each other")
+    how = replace(how_of(workers, store, no_store=no_store, verify=verify), route=route)
     if spectra and (output is None or as_json):
         raise typer.BadParameter("--spectra writes to a file: -o FILE.csv or FILE.h5, no --json")
     decay = one_decay(lambda_, weight_decay)
@@ -121,9 +117,10 @@ def analyze(
         )
     levels = tuple(eps or (DEFAULT_EPS,))
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
-    how = How(route, workers, store or not no_store, verify)
     if spectra and output is not None:
-        _write_spectra(paths, output, norm=norm, eps=levels, selection=selection, how=how)
+        _write_spectra(
+            paths, output, norm=norm, eps=levels, selection=selection, how=how, base=base
+        )
         return
     from rankscope.api import analyze as run
     from rankscope.views.analysis import report
@@ -142,6 +139,7 @@ def analyze(
                 how=replace(how, progress=progress),
                 given=given,
                 average=average,
+                base=base,
             ),
         )
     shown = report(result)
@@ -159,6 +157,7 @@ def _write_spectra(
     eps: Sequence[float],
     selection: Selection,
     how: How,
+    base: Path | None,
 ) -> None:
     from rankscope.api import export_spectra
     from rankscope.spectra import check_target
@@ -176,22 +175,10 @@ def _write_spectra(
                 eps=eps,
                 selection=selection,
                 how=replace(how, progress=progress),
+                base=base,
             ),
         )
     announce(target)
     if lacking:
         complain([Remark(printable(line), lacking=True) for line in lacking], told=False)
         raise typer.Exit(INCOMPLETE)
-
-
-@contextmanager
-def store_warnings() -> Iterator[None]:
-    """Say on stderr what is wrong with the store; libraries' own warnings are not the user's."""
-    from rankscope.store import StoreWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", StoreWarning)
-        yield
-    for warning in caught:
-        typer.echo(f"warning: {printable(str(warning.message))}", err=True)

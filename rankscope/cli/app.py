@@ -17,12 +17,15 @@ import typer
 
 from rankscope.blas import start_with_one_thread
 from rankscope.cli.analyze import analyze
+from rankscope.cli.baseline import baseline
 from rankscope.cli.bound import bound
 from rankscope.cli.certify import certify
+from rankscope.cli.check import check
+from rankscope.cli.diff import diff
 from rankscope.cli.inspect import inspect
 from rankscope.errors import RankScopeError
-from rankscope.text import printable
 from rankscope.version import __version__
+from rankscope.views.cilog import inert
 
 # Rows, notes and readings are made by the hundred thousand and kept: collecting after every 700 of
 # them, Python's default, takes a fifth of a long run's time and frees nothing.
@@ -41,7 +44,7 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
         try:
             command(*args, **kwargs)
         except RankScopeError as error:
-            _fail(f"error: {printable(str(error))}", error.exit_code)
+            _fail(f"error: {inert(str(error))}", error.exit_code)
         except KeyboardInterrupt:
             kept = "; what was finished is kept" if kwargs.get("no_store") is False else ""
             _fail(f"interrupted{kept}", INTERRUPTED)
@@ -60,7 +63,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, bound, certify, inspect):
+for command in (analyze, baseline, bound, certify, check, diff, inspect):
     app.command(no_args_is_help=True)(guarded(command))
 
 

@@ -19,6 +19,9 @@ Paths = Annotated[
         show_default=False,
     ),
 ]
+Model = Annotated[
+    Path, typer.Argument(help="One checkpoint: a file, or a model's directory.", metavar="MODEL")
+]
 Include = Annotated[
     list[str] | None,
     typer.Option("--include", help="Only matrices whose name matches this glob. Repeatable."),
@@ -26,6 +29,12 @@ Include = Annotated[
 Exclude = Annotated[
     list[str] | None,
     typer.Option("--exclude", help="No matrix whose name matches this glob. Repeatable."),
+]
+Base = Annotated[
+    Path | None,
+    typer.Option(
+        "--base", help="The model that PATH is an adapter of; merge it in.", show_default=False
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
 # Named here once more because importing METRICS imports NumPy, which --help does without.

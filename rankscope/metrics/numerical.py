@@ -39,20 +39,25 @@ def numerical_rank(spectrum: Spectrum, rule: Rule = "storage") -> Reading:
     if rule == "numpy":
         threshold = max(spectrum.shape) * 2.0**-52 * float(spectrum.sigma[0])
     elif rule == "storage":
-        return _above_storage_noise(spectrum)
+        return above_noise(spectrum, storage_noise(spectrum))
     else:
         raise UsageError(f"numerical_rank: rule is {rule!r}, expected storage or numpy")
     return count_reading(spectrum, threshold)
 
 
-def _above_storage_noise(spectrum: Spectrum) -> Reading:
+def storage_noise(spectrum: Spectrum) -> float:
+    """The spectral norm that rounding to the stored type may have; see `numerical_rank`."""
     stored = FLOATS[spectrum.dtype]
     unit = stored.unit_roundoff
     rows, columns = spectrum.shape
-    threshold = unit * spectrum.max_row_norm + unit * spectrum.max_column_norm
-    threshold += stored.smallest / 2 * (math.sqrt(rows) + math.sqrt(columns))
+    noise = unit * spectrum.max_row_norm + unit * spectrum.max_column_norm
+    return noise + stored.smallest / 2 * (math.sqrt(rows) + math.sqrt(columns))
+
+
+def above_noise(spectrum: Spectrum, noise: float) -> Reading:
+    """The number of singular values above a noise of this spectral norm."""
     floor = spectrum.resolution * float(spectrum.sigma[0])
-    if threshold < floor and unresolved(spectrum):
+    if noise < floor and unresolved(spectrum):
         note = f"values that the {spectrum.route} route does not resolve are taken for noise"
         return Reading(count_above(spectrum.sigma, floor), note, exact=False)
-    return count_reading(spectrum, threshold)
+    return count_reading(spectrum, noise)

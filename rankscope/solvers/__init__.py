@@ -5,18 +5,22 @@ A route is one file with one function `Matrix -> Spectrum`, and one entry in `RO
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
+from rankscope.products import LowRankProduct
 from rankscope.records import Matrix, Measurement, Route, Spectrum, Unmeasured
 from rankscope.solvers.direct import direct_spectrum
 from rankscope.solvers.entries import NonFinite, NormOverflow
+from rankscope.solvers.factors import factors_spectrum, formation_error
 from rankscope.solvers.gram import gram_spectrum
 
 ROUTES: Mapping[Route, Callable[[Matrix], Spectrum]] = MappingProxyType(
-    {"gram": gram_spectrum, "direct": direct_spectrum}
+    {"gram": gram_spectrum, "direct": direct_spectrum, "factors": factors_spectrum}
 )
 
 # Part of a stored spectrum's key: raise it when a change of a solver changes its numbers.
@@ -49,8 +53,19 @@ def solve(matrix: Matrix, route: Route) -> Measurement:
             continue
         reason = norm_mismatch(spectrum)
         if not reason:
-            return spectrum
+            return _as_formed(spectrum, matrix)
     return Unmeasured("failed", reason)
+
+
+def _as_formed(spectrum: Spectrum, matrix: Matrix) -> Spectrum:
+    """A spectrum that also tells how far forming the product from its factors carried it."""
+    largest = float(spectrum.sigma[0])
+    if not isinstance(matrix, LowRankProduct) or spectrum.route == "factors" or largest == 0:
+        return spectrum
+    error = formation_error(matrix) / largest
+    # Near sigma_1 the Gram route is off by half its resolution squared.
+    formed = math.sqrt(2 * error) if spectrum.route == "gram" else error
+    return replace(spectrum, resolution=max(spectrum.resolution, formed))
 
 
 def norm_mismatch(spectrum: Spectrum) -> str:
@@ -60,6 +75,11 @@ def norm_mismatch(spectrum: Spectrum) -> str:
         return "" if not spectrum.sigma.any() else "zero entries with a singular value"
     found = float(np.square(spectrum.sigma / norm).sum())
     tolerance = NORM_CHECK_FACTOR * sum(spectrum.shape) * 2.0**-53
+    if spectrum.route == "factors":
+        # What cancels between the factors carries each of the r values that are not 0, and the
+        # norm, by the resolution.
+        rank = len(spectrum.sigma) - spectrum.zeros
+        tolerance += 4.0 * math.sqrt(max(1, rank)) * spectrum.resolution
     # Values that are subnormal are themselves multiples of 2^-1074.
     tolerance += 2.0 * len(spectrum.sigma) * (2.0**-1074 / norm)
     if abs(found - 1.0) <= tolerance:

@@ -28,10 +28,12 @@ def report(table: Table) -> Report:
 
 
 def _rows(table: Table) -> tuple[Sequence[str], Iterator[list[Any]]]:
-    head = ("name", "step", "rows", "columns", "dtype", "kind", "status")
+    head = ("name", "step", "rows", "columns", "dtype", "kind", "role", "depth", "status")
     return (*head, *table.columns, "route", "notes", "source"), (
         [
-            *(row["name"], row["step"], *row["shape"], row["dtype"], row["kind"], row["status"]),
+            *(row["name"], row["step"], *row["shape"], row["dtype"], row["kind"]),
+            # Documents of version 0.1 have neither of these.
+            *(row.get("role"), row.get("depth"), row["status"]),
             *(row[key] for key in table.columns),
             *(row["route"], _notes(row), row["source"]),
         ]

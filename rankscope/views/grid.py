@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MIN_NAME = 26  # characters of a matrix's name that must stay, before columns are left out
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -16,6 +18,8 @@ class Grid:
         labels: how many of the leading columns are words; the rest are numbers.
         optional: how many of the trailing columns may be left out where there is no room.
         metrics: whether these are metrics, which a reader can choose.
+        filler: what the last label goes without, in every row, where there is no room for all.
+        kept: how many characters of it must stay, before columns are left out.
     """
 
     title: str
@@ -24,3 +28,5 @@ class Grid:
     labels: int
     optional: int
     metrics: bool = True
+    filler: str = ""
+    kept: int = MIN_NAME

@@ -37,7 +37,10 @@ def report(overview: Overview) -> Report:
 
 
 def _rows(overview: Overview) -> tuple[Sequence[str], Iterator[list[Any]]]:
-    head = ("name", "step", "rows", "columns", "dtype", "kind", "flops", "peak_bytes", "source")
+    head = (
+        *("name", "step", "rows", "columns", "dtype", "kind", "role", "depth"),
+        *("flops", "peak_bytes", "source"),
+    )
     return head, (
         [row["name"], row["step"], *row["shape"], *(row[key] for key in head[4:])]
         for row in overview.matrices

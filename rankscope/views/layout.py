@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rankscope.layerkinds import by_layer_kind
 from rankscope.metrics import METRICS
 from rankscope.rows import Row, averages
-from rankscope.table import Table, by_pattern
+from rankscope.table import Table
 from rankscope.text import printable
 from rankscope.views.cells import (
     LACKING,
@@ -29,6 +30,11 @@ from rankscope.views.sweep import is_sweep, sweep_grids
 MANY_MATRICES = 48
 MANY_STEPS = 48
 MANY_LEAST = 5  # matrices named for using least of their rank
+
+# "cross-attention query projections, decoder layers 0-23": the word that goes without saying, and
+# how much of the rest must be there to tell one from another.
+FILLER = " projections"
+MAX_KEPT = 48
 
 
 def grids(table: Table, *, everything: bool) -> list[Grid]:
@@ -123,25 +129,36 @@ def _lacking(row: Row) -> int:
 
 
 def _matrices(table: Table, source: str, rows: Sequence[Row], *, everything: bool) -> Grid:
-    title = place(source, rows)
+    if not everything and len(rows) > MANY_MATRICES:
+        return _kinds(table, source, rows)
     several = len({row["step"] for row in rows}) > 1
     keys = in_reading_order(table.columns, rows)
-    if everything or len(rows) <= MANY_MATRICES:
-        head = ("step", "matrix") if several else ("matrix",)
-        cells = [
-            (*((step(row),) if several else ()), printable(row["name"]), *_measures(keys, row))
-            for row in rows
-        ]
-        labels = len(head)
-    else:
-        head, labels = ("matrices", "n"), 1
-        title += ": means over layers (--all shows every matrix)"
-        cells = [
-            (printable(pattern), _size(group), *_measures(keys, _mean(table, group)))
-            for pattern, group in by_pattern(rows).items()
-        ]
+    head = ("step", "matrix") if several else ("matrix",)
+    cells = [
+        (*((step(row),) if several else ()), printable(row["name"]), *_measures(keys, row))
+        for row in rows
+    ]
     heads = (*head, "shape", "type", *headings(keys))
-    return Grid(title, heads, tuple(cells), labels, optional=len(table.columns))
+    return Grid(place(source, rows), heads, tuple(cells), len(head), optional=len(table.columns))
+
+
+def _kinds(table: Table, source: str, rows: Sequence[Row]) -> Grid:
+    """A row for the layers of a kind."""
+    keys = in_reading_order(table.columns, rows)
+    cells = tuple(
+        (printable(label), _size(group), *_measures(keys, _mean(table, group)))
+        for label, group in by_layer_kind(rows).items()
+    )
+    longest = max(len(cell[0].replace(FILLER, "")) for cell in cells)
+    return Grid(
+        f"{place(source, rows)}: means over layers (--all shows every matrix)",
+        ("matrices", "n", "shape", "type", *headings(keys)),
+        cells,
+        labels=1,
+        optional=len(table.columns),
+        filler=FILLER,
+        kept=min(longest, MAX_KEPT),
+    )
 
 
 def place(source: str, rows: Sequence[Row]) -> str:
@@ -188,7 +205,7 @@ def _mean(table: Table, group: Sequence[Row]) -> Row:
     types = {row["dtype"] for row in group}
     statuses = {row["status"] for row in group}
     return {
-        # Which matrices a run averages is no matter here: a pattern may stand for others only.
+        # Which matrices a run averages is no matter here: a label may stand for others only.
         **averages([row | {"averaged": None} for row in group], table.columns),
         "shape": group[0]["shape"] if len(shapes) == 1 else None,
         "dtype": group[0]["dtype"] if len(types) == 1 else None,

@@ -10,10 +10,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from rankscope.text import shortened
-from rankscope.views.grid import Grid
+from rankscope.views.grid import MIN_NAME, Grid
 from rankscope.views.report import Remark
-
-MIN_NAME = 26  # characters of a matrix's name that must stay, before columns are left out
 
 GAP = 2  # blanks between columns; the box itself puts one
 
@@ -27,6 +25,7 @@ def grid_lines(grid: Grid, width: int) -> list[RenderableType]:
     count = _fitting(grid, widths, width)
     name = grid.labels - 1
     room = width - sum(widths[:count]) - GAP * count + (widths[name] if grid.labels else 0)
+    filler = grid.filler if grid.labels and widths[name] > room else ""
     shown = RichTable(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
     for i, heading in enumerate(grid.headings[:count]):
         head = Text(heading.replace(" ", "\n"), style="bold")
@@ -34,7 +33,7 @@ def grid_lines(grid: Grid, width: int) -> list[RenderableType]:
     for row in grid.rows:
         cells = list(row[:count])
         if grid.labels:
-            cells[name] = shortened(cells[name], max(MIN_NAME, room))
+            cells[name] = shortened(cells[name].replace(filler, "", 1), max(MIN_NAME, room))
         shown.add_row(*(Text(cell) for cell in cells))
     parts: list[RenderableType] = [Text(grid.title, style="bold cyan"), shown]
     left_out = grid.headings[count:]
@@ -62,7 +61,7 @@ def _fitting(grid: Grid, widths: list[int], width: int) -> int:
     """How many columns fit, the name shortened to what must stay of it."""
     needed = list(widths)
     if grid.labels:
-        needed[grid.labels - 1] = min(needed[grid.labels - 1], MIN_NAME)
+        needed[grid.labels - 1] = min(needed[grid.labels - 1], grid.kept)
     count = len(needed)
     while count > len(needed) - grid.optional and sum(needed[:count]) + GAP * count > width:
         count -= 1

@@ -20,6 +20,7 @@ import torch
 from rankscope.checkpoints import reader_for
 from rankscope.checkpoints.torchzip import TorchReader
 from rankscope.errors import InputRejected
+from rankscope.matrices import Selection, select
 from rankscope.records import Checkpoint
 from tests.checkpoints.torch_files import Call, G, open_in_child, tensor, write_archive
 from tests.contracts.reader import Arrays, ReaderContract, whole
@@ -140,7 +141,8 @@ class TestLayouts:
                 "storage": torch.ones(2).untyped_storage(),
             },
         )
-        assert names(checkpoint) == ["w"]
+        assert names(checkpoint) == ["w", "e8m0"]  # the second is listed, as scales may be
+        assert select(checkpoint.listing, Selection())[1][-1].name == "e8m0"
         expected = {
             "coo": "sparse",
             "csr": "sparse",
@@ -148,7 +150,6 @@ class TestLayouts:
             "channel": "quantised",
             "meta": "never stored",
             "nested": "nested",
-            "e8m0": "'float8_e8m0fnu' is not known",
             "neg": "negation",
             "array": "NumPy array",
             "storage": "without a shape",

@@ -14,8 +14,8 @@ from rankscope.metrics.condition import CONDITION_RTOL
 from rankscope.question import Question
 from rankscope.records import Route, Spectrum
 from rankscope.resolution import READING_RTOL
-from rankscope.solvers import ROUTES, solve
-from tests.matrix import Array, ArrayMatrix, low_rank
+from rankscope.solvers import solve
+from tests.matrix import DENSE, Array, ArrayMatrix, low_rank
 from tests.metrics import naive
 
 RNG = np.random.default_rng(7)
@@ -43,7 +43,7 @@ def test_every_metric_has_a_definition() -> None:
     assert defined == {metric.name for metric in METRICS}
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 @pytest.mark.parametrize("name", naive.DEFINITIONS)
 @pytest.mark.parametrize("case", [*GAUSSIAN, *DECAYING])
 def test_agrees_with_its_definition(case: str, name: str, route: Route) -> None:
@@ -83,7 +83,7 @@ def test_thresholded_metrics_over_eps_and_norms(case: str, eps: float, norm: str
 
 
 def test_zero_matrix_has_rank_zero_and_no_ratios() -> None:
-    for route in ROUTES:
+    for route in DENSE:
         spectrum = spectrum_of(np.zeros((4, 3)), route)
         for metric in METRICS:
             parameters = {"p": 0.5, "q": 0.7, "r": 1}

@@ -14,8 +14,8 @@ from rankscope.metrics import METRICS, Metric
 from rankscope.metrics.condition import CONDITION_RTOL
 from rankscope.records import Reading, Spectrum
 from rankscope.resolution import READING_RTOL
-from rankscope.solvers import ROUTES, solve
-from tests.matrix import Array, ArrayMatrix
+from rankscope.solvers import solve
+from tests.matrix import DENSE, Array, ArrayMatrix
 
 PARAMETERS = {"p": 0.5, "q": 2 / 3, "r": 1}
 SCALED = {"spectral_norm", "frobenius_norm", "nuclear_norm", "schatten_norm", "distance_to_rank"}
@@ -97,7 +97,7 @@ def test_padding_with_zeros(metric: Metric, array: Array, rows: int, columns: in
         same(metric, read(metric, array), read(metric, padded))
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 @settings(max_examples=60, deadline=None)
 @given(array=matrices(), eps=st.floats(1e-3, 0.9))
 def test_inequalities(array: Array, eps: float, route: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rankscope import solvers
 from rankscope.records import Matrix, Route, Spectrum, Unmeasured
 from rankscope.solvers import ROUTES, norm_mismatch, solve
-from tests.matrix import Array, ArrayMatrix, low_rank
+from tests.matrix import DENSE, Array, ArrayMatrix, low_rank
 
 RNG = np.random.default_rng(3)
 SHAPES = [(1, 1), (1, 40), (40, 1), (23, 23), (200, 31), (31, 200), (7, 5000), (5000, 7)]
@@ -31,7 +31,7 @@ def spectrum_of(array: Array, route: Route, max_elements: int | None = None) -> 
     return found
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_singular_values_and_norms(shape: tuple[int, int], dtype: type, route: Route) -> None:
@@ -47,7 +47,7 @@ def test_singular_values_and_norms(shape: tuple[int, int], dtype: type, route: R
     assert (spectrum.shape, spectrum.dtype, spectrum.route) == (shape, array.dtype.name, route)
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 @pytest.mark.parametrize("max_elements", [1, 64, 500, 10_000])
 @pytest.mark.parametrize("shape", [(50, 20), (20, 50), (33, 33)])
 def test_the_size_of_blocks_does_not_matter(
@@ -59,7 +59,7 @@ def test_the_size_of_blocks_does_not_matter(
     assert pieces.frobenius_norm == pytest.approx(whole.frobenius_norm, rel=1e-14)
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 @pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-200, 1e-38, 1e38, 1e200, 1e306])
 def test_extreme_scales_fp64(scale: float, route: Route) -> None:
     base = RNG.standard_normal((12, 8))
@@ -72,7 +72,7 @@ def test_extreme_scales_fp64(scale: float, route: Route) -> None:
     np.testing.assert_allclose(spectrum.sigma * factor, expected, rtol=1e-9, atol=5e-324 * factor)
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 def test_extreme_scales_fp32_and_fp16(route: Route) -> None:
     for array in (
         (RNG.standard_normal((20, 9)) * 1e38).clip(-3e38, 3e38).astype(np.float32),
@@ -84,7 +84,7 @@ def test_extreme_scales_fp32_and_fp16(route: Route) -> None:
         np.testing.assert_allclose(sigma, expected, rtol=1e-9, atol=1e-6 * expected[0])
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", TYPES[:4])
 def test_nonfinite_never_reaches_lapack(
@@ -104,14 +104,14 @@ def test_nonfinite_never_reaches_lapack(
         assert found.status == "nonfinite"
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 def test_empty(route: Route) -> None:
     found = solve(ArrayMatrix(np.zeros((0, 4))), route)
     assert isinstance(found, Unmeasured)
     assert found.status == "empty"
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 def test_lines_of_zeros_give_zeros_that_are_known(route: Route) -> None:
     array = RNG.standard_normal((9, 30))
     array[[2, 5]] = 0
@@ -129,7 +129,7 @@ def test_what_the_resolution_promises() -> None:
     array = (left * sigma) @ right
     from rankscope.resolution import uncertainties
 
-    for route in ROUTES:
+    for route in DENSE:
         spectrum = spectrum_of(array, route)
         error = np.abs(spectrum.sigma - sigma) / sigma[0]
         assert (error <= uncertainties(spectrum)).all()
@@ -144,7 +144,7 @@ def test_the_resolution_is_about_what_theory_says() -> None:
         assert expected <= found.resolution <= 1.1 * expected
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 @pytest.mark.parametrize("shape", [(2, 1000), (3, 30_000), (8, 3000), (3000, 2), (2, 400_000)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_constant_rows_whose_rounding_is_biased(
@@ -160,7 +160,7 @@ def test_constant_rows_whose_rounding_is_biased(
 
 def test_a_line_whose_squares_underflow_is_no_line_of_zeros() -> None:
     array = np.diag([1.0, 1e-200, 0.0])
-    for route in ROUTES:
+    for route in DENSE:
         assert spectrum_of(array, route).zeros == 1
 
 
@@ -206,7 +206,7 @@ def test_a_wrong_spectrum_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.status == "failed"
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", DENSE)
 def test_norms_beyond_float64_are_told(route: Route) -> None:
     found = solve(ArrayMatrix(np.full((2, 2), 1.7e308)), route)
     assert isinstance(found, Unmeasured)
@@ -218,5 +218,5 @@ def test_no_warning_on_any_of_it() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for array in (np.zeros((3, 3)), np.full((3, 3), np.inf), np.full((2, 2), 1e308)):
-            for route in ROUTES:
+            for route in DENSE:
                 solve(ArrayMatrix(array), route)

@@ -209,6 +209,43 @@ def test_many_matrices_are_summed_up_and_all_are_there_on_request() -> None:
     assert all(name in full for name in names)
 
 
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_kinds_of_layers_stay_apart_on_a_narrow_terminal(width: int) -> None:
+    blocks = {"encoder": ("self_attn",), "decoder": ("self_attn", "encoder_attn")}
+    parts = ("q", "k", "v", "out")
+    names = [
+        f"model.{tower}.layers.{i}.{block}.{part}_proj.weight"
+        for tower, found in blocks.items()
+        for i in range(24)
+        for block in found
+        for part in parts
+    ]
+    text = terminal.render(report(table("model.shared.weight", *names)), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    shown = after(text, "means over layers")
+    rows = [line for line in shown if re.search(r" 24 +4x3 +fp32 +3", line)]
+    cut = [re.sub(" +24 +4x3.*", "", line) for line in rows]
+    assert len(set(cut)) == len(rows) == 12
+    filler = " projections" if width > 80 else ""
+    narrow = terminal.render(report(table(*names)), width=56)
+    assert max(map(len, narrow.splitlines())) <= 56
+    assert f"cross-attention query{filler}, decoder layers 0-23" in cut
+    assert f"value{filler}, encoder layers 0-23" in cut
+    full = markdown.render(report(table(*names)), everything=False).replace("\\", "")
+    assert "cross-attention query projections, decoder layers 0-23" in full
+
+
+def test_csv_has_role_and_depth() -> None:
+    made = table("a", role="attention.v", depth=3)
+    (row,) = csv.DictReader(io.StringIO(csv_view.render(report(made))))
+    assert (row["kind"], row["role"], row["depth"], row["status"]) == (
+        *("linear", "attention.v"),
+        *("3", "ok"),
+    )
+    (old,) = csv.DictReader(io.StringIO(csv_view.render(report(table("a")))))
+    assert (old["role"], old["depth"], old["status"]) == ("", "", "ok")
+
+
 def test_many_steps_are_spaced_evenly_with_the_first_and_the_last() -> None:
     made = table("w", steps=500)
     text = terminal.render(report(made), width=100)
@@ -512,7 +549,7 @@ def bars(line: str) -> int:
 def test_csv_of_runs_is_rows_of_equal_length() -> None:
     for name in HOSTILE.values():
         rows = list(csv.reader(io.StringIO(csv_view.render(report(sweep_table(name))))))
-        assert [len(row) for row in rows] == [12] * 4
+        assert [len(row) for row in rows] == [14] * 4
         assert not any(cell.startswith(("=", "+", "@")) for row in rows for cell in row)
 
 

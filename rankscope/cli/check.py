@@ -1,0 +1,194 @@
+"""`rankscope check`: the gate that fails a build when a released model loses rank."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rankscope.cli.measuring import NoStore, Store, Verify, Workers, how_of, store_warnings
+from rankscope.cli.options import INCOMPLETE, Everything, Exclude, Include, Model
+from rankscope.cli.output import announce, check_directory
+from rankscope.cli.progress import with_progress
+from rankscope.cli.screen import show
+
+if TYPE_CHECKING:
+    from rankscope.gate.check import Demand
+    from rankscope.gate.verdict import Verdict
+    from rankscope.measure import How
+    from rankscope.table import Table
+
+FAILED = 1
+
+Format = Literal["text", "json", "junit", "github", "markdown", "sarif"]
+
+
+def check(
+    model: Model,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", help="What it was, as `rankscope baseline` wrote it."),
+    ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            help="What must hold: 'rank: drop <= 2%', 'effective_rank >= 0.4 * min(shape)', "
+            "'added: none', each with 'for GLOB' about some matrices only. Repeatable.",
+        ),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="What is printed, for whom.")] = "text",
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write to a file too; .json, .csv, .md, .html, .xml (JUnit) or .sarif says how. "
+            "Repeatable.",
+        ),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Make the model the new baseline, whatever changed.")
+    ] = False,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Compare names, shapes and types; read no weights.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Settings. Default: the nearest rankscope.toml, or [tool.rankscope.check] in "
+            "pyproject.toml, upwards of here.",
+            show_default=False,
+        ),
+    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    everything: Everything = False,
+    workers: Workers = None,
+    store: Store = None,
+    no_store: NoStore = False,
+    verify: Verify = False,
+) -> None:
+    """Fail when a model has lost rank since its baseline, or breaks a rule.
+
+    Ends with 1 when a rule is broken, with 4 when something could not
+    be measured. Without a baseline, rules on the model alone hold.
+
+    Examples:
+
+        rankscope check model/ --baseline ranks.json
+
+        rankscope check model/ --rule 'effective_rank >= 0.4 * min(shape)'
+
+        rankscope check model/ --baseline ranks.json --format github -o junit.xml
+    """
+    from rankscope.gate.check import verdict_on, verdict_on_headers
+    from rankscope.views.formats import check_suffix
+
+    if headers and update:
+        raise typer.BadParameter("--headers reads no weights, of which a baseline would be made")
+    how = how_of(workers, store, no_store=no_store, verify=verify)
+    for path in output or ():
+        check_suffix(path)
+        check_directory(path)
+    demand = _demand(config, baseline, tuple(rule or ()), include, exclude, update=update)
+    if headers:
+        verdict = verdict_on_headers(model, demand)
+        _tell(verdict, form, output or (), everything=everything)
+        _end(verdict)
+    table = _measure(model, demand, how)
+    verdict = verdict_on(str(model), table, demand)
+    _tell(verdict, form, output or (), everything=everything)
+    if update and demand.name is not None:
+        _write(table, demand, Path(demand.name))
+        return
+    _end(verdict)
+
+
+def _demand(
+    config: Path | None,
+    baseline: Path | None,
+    rules: tuple[str, ...],
+    include: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    *,
+    update: bool,
+) -> Demand:
+    """What the options ask, beside what the project has settled; the options come last and win."""
+    from rankscope.gate.baseline import METRICS, Baseline, read_baseline
+    from rankscope.gate.check import Demand
+    from rankscope.gate.configuration import find_configuration, read_configuration
+    from rankscope.matrices import Selection
+    from rankscope.question import Question
+
+    settled = find_configuration(Path()) if config is None else read_configuration(config)
+    selection = settled.selection
+    if include or exclude:
+        selection = Selection(tuple(include or ()), tuple(exclude or ()))
+    place = baseline or settled.baseline
+    if update and place is None:
+        raise typer.BadParameter("--update needs to know where the baseline lies: --baseline FILE")
+    known: Baseline | None = None
+    if place is not None and update and not place.exists():  # the first one: nothing was there
+        asked = Question(METRICS, settled.eps, settled.norm)
+        known = Baseline(asked, selection or Selection(), {})
+    elif place is not None:
+        known = read_baseline(place)
+    return Demand(
+        (*settled.rules, *rules),
+        known,
+        None if place is None else str(place),
+        settled.eps,
+        settled.norm,
+        selection,
+    )
+
+
+def _measure(model: Path, demand: Demand, how: How) -> Table:
+    from rankscope.gate.check import measured
+
+    with store_warnings():
+        return with_progress(
+            "measuring", lambda progress: measured(model, demand, replace(how, progress=progress))
+        )
+
+
+def _tell(verdict: Verdict, form: Format, files: Sequence[Path], *, everything: bool) -> None:
+    """Write the files, and print what was asked for."""
+    from rankscope.views import gate
+    from rankscope.views.formats import rendered, save_verdict
+
+    for path in files:
+        save_verdict(verdict, path)
+        announce(path)
+    if form == "text":
+        show(gate.report(verdict, narrow=sys.stdout.isatty()), everything=everything)
+        return
+    sys.stdout.write(rendered(verdict, form))
+    sys.stdout.flush()
+
+
+def _write(table: Table, demand: Demand, place: Path) -> None:
+    """Make the table the new baseline."""
+    from rankscope.gate.baseline import baseline_of
+    from rankscope.release import write_baseline
+
+    write_baseline(baseline_of(table, demand.question, demand.chosen), place)
+    announce(place)
+
+
+def _end(verdict: Verdict) -> None:
+    """Exit with the code that the verdict has; return when all is fine."""
+    if verdict.outcome == "fail":
+        raise typer.Exit(FAILED)
+    if verdict.outcome == "incomplete":
+        typer.echo(
+            f"incomplete: not everything could be measured (exit code {INCOMPLETE})", err=True
+        )
+        raise typer.Exit(INCOMPLETE)
+    raise typer.Exit

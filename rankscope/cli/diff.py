@@ -1,0 +1,106 @@
+"""`rankscope diff`: two checkpoints side by side, and what lies between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankscope.cli.measuring import (
+    DEFAULT_EPS,
+    Eps,
+    NormOption,
+    NoStore,
+    Store,
+    Verify,
+    Workers,
+    how_of,
+    store_warnings,
+)
+from rankscope.cli.options import INCOMPLETE, AsJson, Everything, Exclude, Include, Output
+from rankscope.cli.output import check_output
+from rankscope.cli.progress import with_progress
+from rankscope.cli.screen import complain, present
+
+
+def diff(
+    before: Annotated[
+        Path, typer.Argument(metavar="A", help="A checkpoint: a file, or a model's directory.")
+    ],
+    after: Annotated[Path, typer.Argument(metavar="B", help="What has become of it.")],
+    delta: Annotated[
+        bool,
+        typer.Option("--delta", help="Measure B - A itself: in how many directions it moved."),
+    ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base", help="The model that B is an adapter of; merge it in.", show_default=False
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--metric",
+            help="A metric, as of `rankscope analyze`. Repeatable. "
+            "Default: what a baseline holds, the rank and the effective rank first.",
+        ),
+    ] = None,
+    eps: Eps = None,
+    norm: NormOption = "frobenius",
+    include: Include = None,
+    exclude: Exclude = None,
+    everything: Everything = False,
+    as_json: AsJson = False,
+    output: Output = None,
+    workers: Workers = None,
+    store: Store = None,
+    no_store: NoStore = False,
+    verify: Verify = False,
+) -> None:
+    """Set two checkpoints side by side, the matrices that lost most first.
+
+    With --delta also the spectrum of B - A: how far each matrix moved,
+    and in how many directions that no rounding explains.
+    Matrices that are equal in both are only counted.
+    A difference is no failure: the exit code is 0 (`check` has rules).
+
+    Examples:
+
+        rankscope diff base.safetensors tuned.safetensors
+
+        rankscope diff base/ tuned/ --delta -o diff.html
+
+        rankscope diff base/ adapter/ --base base/ --delta
+    """
+    from rankscope.comparing import diff as run
+    from rankscope.gate.baseline import METRICS
+    from rankscope.matrices import Selection
+    from rankscope.views.difference import report
+
+    how = how_of(workers, store, no_store=no_store, verify=verify)
+    if output is not None:
+        check_output(output)
+    with store_warnings():
+        found = with_progress(
+            "comparing",
+            lambda progress: run(
+                before,
+                after,
+                delta,
+                metrics=metric or METRICS,
+                eps=tuple(eps or (DEFAULT_EPS,)),
+                norm=norm,
+                selection=Selection(tuple(include or ()), tuple(exclude or ())),
+                how=replace(how, progress=progress),
+                base=base,
+            ),
+        )
+    shown = report(found)
+    present(shown, as_json=as_json, output=output, everything=everything)
+    if found.incomplete:
+        complain(shown.remarks(everything), told=output is None and not as_json)
+        raise typer.Exit(INCOMPLETE)

@@ -1,0 +1,88 @@
+"""What the package offers to Python for two checkpoints: compare them, and look at the result."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankscope.differences.comparison import Asked, difference
+from rankscope.differences.difference import Difference
+from rankscope.gate.baseline import METRICS
+from rankscope.matrices import Selection
+from rankscope.measure import How
+from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.question import Question
+from rankscope.views import html, save, terminal
+from rankscope.views.difference import report, sentence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Diff(Difference):
+    """A `Difference` that shows itself: in a terminal, a notebook, as a data frame, as a file."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        width = shutil.get_terminal_size().columns
+        return terminal.render(report(self), width=width)
+
+    def _repr_html_(self) -> str:
+        return html.render(report(self))
+
+    def __repr__(self) -> str:
+        return f"<Diff: {sentence(self)}>"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`DataFrame(document["matrices"])`. Needs pandas."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.matrices))
+
+    def save(self, path: Path | str) -> None:
+        """Write to a file whose suffix chooses the view: .json, .csv, .md or .html.
+
+        Raises:
+            UsageError: another suffix.
+            OutputFailed: it could not be written; an old file is intact.
+        """
+        save(report(self), Path(path))
+
+
+def diff(  # noqa: PLR0913 - each is a question of its own, and none has to be asked
+    before: Path | str,
+    after: Path | str,
+    delta: bool = False,
+    *,
+    metrics: Sequence[str] = METRICS,
+    eps: Sequence[float] = (DEFAULT_EPS,),
+    norm: Norm = "frobenius",
+    selection: Selection | None = None,
+    how: How | None = None,
+    base: Path | str | None = None,
+) -> Diff:
+    """Set two checkpoints side by side, the matrices that lost most first.
+
+    Args:
+        before: one checkpoint A: a file, or a model's directory.
+        after: the other one, B.
+        delta: also measure B - A: how far each matrix moved, in how many directions.
+        metrics: what is read off each spectrum, and off that of B - A.
+        eps: thresholds of `rank` and its like; of B - A they are relative to B - A.
+        norm: what eps is relative to.
+        selection: which matrices, by their names in either.
+        how: route, workers, store, progress.
+        base: the model that B is a LoRA adapter of; compared is that model with it merged in.
+
+    Raises:
+        InputRejected: one of them is not sound, or no single checkpoint.
+        UsageError: an unknown metric, a glob that matches nothing.
+    """
+    question = Question(tuple(metrics), tuple(eps), norm)
+    asked = Asked(question, selection or Selection(), delta, base)
+    found = difference(before, after, asked, how or How())
+    return Diff(**{part.name: getattr(found, part.name) for part in fields(found)})

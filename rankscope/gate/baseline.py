@@ -1,0 +1,173 @@
+"""What a released model was: a small file to be committed, and compared with the next release.
+
+It holds readings, shapes, types and a digest of each matrix, no weights. One matrix is one line,
+so that a difference of two baselines reads as what changed; numbers have six digits, of which a
+machine's own rounding changes none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from rankscope.checkpoints.strictjson import parse_strict
+from rankscope.errors import InputRejected, UsageError
+from rankscope.jsonobject import JsonObject, read_limited
+from rankscope.matrices import Selection
+from rankscope.metrics.thresholded import Norm
+from rankscope.question import Question
+from rankscope.rows import Row
+from rankscope.table import COMPLETE, Table
+
+SCHEMA = "rankscope/baseline/1"
+
+# A million matrices at 100 bytes of name and 200 of readings, and three times as much to spare.
+MAX_BYTES = 1_000_000_000
+
+# What a baseline holds unless told otherwise: each settled by the Gram route alone, in every type.
+METRICS = (
+    "rank",
+    "effective_rank",
+    "numerical_rank",
+    "stable_rank",
+    "energy_rank",
+    "spectral_norm",
+    "frobenius_norm",
+    "nuclear_norm",
+)
+
+DIGITS = 6
+
+# What a matrix is, beside its readings.
+FACTS = ("content", "dtype", "kind", "shape", "status")
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The readings of one model.
+
+    Attributes:
+        question: which metrics, at which eps of which norm.
+        selection: which matrices.
+        matrices: by name: shape, dtype, kind, status, content, and one key a column.
+    """
+
+    question: Question
+    selection: Selection
+    matrices: Mapping[str, Row]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of the readings."""
+        return tuple(column.key for column in self.question.columns())
+
+
+def baseline_of(table: Table, question: Question, selection: Selection) -> Baseline:
+    """The baseline that the table of one checkpoint makes.
+
+    Raises:
+        InputRejected: something was not measured; a baseline without it would let it go unseen.
+    """
+    if table.incomplete:
+        unread = [
+            (row["name"], row["notes"]["status"])
+            for row in table.matrices
+            if row["status"] not in COMPLETE
+        ]
+        missing = [(row["name"], row["reason"]) for row in table.skipped if row["missing"]]
+        (name, reason), *others = (*unread, *missing)
+        more = f", and {len(others)} more" if others else ""
+        source = table.provenance["sources"][0]["path"]
+        raise InputRejected(source, f"no baseline without it: {reason}{more}", tensor=name)
+    keys = [column.key for column in question.columns()]
+    return Baseline(question, selection, {row["name"]: noted(row, keys) for row in table.matrices})
+
+
+def noted(row: Row, keys: Sequence[str]) -> Row:
+    """What a baseline keeps of a row of a table."""
+    return {key: row[key] for key in FACTS} | {key: rounded(row[key]) for key in keys}
+
+
+def rounded(value: float | None) -> float | int | None:
+    """A reading in as many digits as a baseline has."""
+    return value if value is None or isinstance(value, int) else float(f"{value:.{DIGITS}g}")
+
+
+def to_text(baseline: Baseline) -> str:
+    """The file: JSON with sorted keys, one matrix a line."""
+    question = {
+        "eps": list(baseline.question.eps),
+        "exclude": list(baseline.selection.exclude),
+        "include": list(baseline.selection.include),
+        "metrics": list(baseline.question.metrics),
+        "norm": baseline.question.norm,
+    }
+    lines = [
+        f"    {json.dumps(name)}: {json.dumps(baseline.matrices[name], sort_keys=True)}"
+        for name in sorted(baseline.matrices)
+    ]
+    head = f'"question": {json.dumps(question)},\n  "schema": {json.dumps(SCHEMA)}'
+    return '{\n  "matrices": {\n' + ",\n".join(lines) + "\n  },\n  " + head + "\n}\n"
+
+
+def read_baseline(path: Path | str) -> Baseline:
+    """The baseline in a file.
+
+    Raises:
+        InputRejected: it is not there, no baseline, of another version, or not whole.
+    """
+    path = Path(path)
+    document = JsonObject(path, "", parse_strict(path, read_limited(path, MAX_BYTES), "baseline"))
+    if document.value.get("schema") != SCHEMA:
+        advice = "write it with `rankscope baseline MODEL -o FILE`"
+        raise InputRejected(
+            path, f"schema is {document.value.get('schema')!r}, expected {SCHEMA!r}: {advice}"
+        )
+    asked = document.needed("question", document.object("question"))
+    matrices = document.needed("matrices", document.object("matrices"))
+    try:
+        question = _question(asked)
+        keys = [column.key for column in question.columns()]
+    except UsageError as error:
+        raise InputRejected(path, f"question: {error}") from error
+    rows = {name: _row(matrices, name, keys) for name in matrices.value}
+    selection = Selection(_words(asked, "include"), _words(asked, "exclude"))
+    return Baseline(question, selection, rows)
+
+
+def _question(asked: JsonObject) -> Question:
+    norm = asked.needed("norm", asked.text("norm"))
+    if norm not in get_args(Norm):
+        raise asked.wrong("norm", f"one of {', '.join(get_args(Norm))}")
+    levels = asked.array("eps")
+    if not all(isinstance(level, float | int) for level in levels):
+        raise asked.wrong("eps", "a list of numbers")
+    return Question(_words(asked, "metrics"), tuple(map(float, levels)), cast("Norm", norm))
+
+
+def _words(asked: JsonObject, key: str) -> tuple[str, ...]:
+    words = asked.array(key)
+    if not all(isinstance(word, str) for word in words):
+        raise asked.wrong(key, "a list of strings")
+    return tuple(words)
+
+
+def _row(matrices: JsonObject, name: str, keys: Sequence[str]) -> Row:
+    """One matrix, every member of the type that it must have."""
+    found = matrices.needed(name, matrices.object(name))
+    shape = found.array("shape")
+    if len(shape) != 2 or not all(type(side) is int and side >= 0 for side in shape):
+        raise found.wrong("shape", "two sides")
+    row: dict[str, Any] = {"shape": shape, "content": found.text("content")}
+    for key in ("dtype", "kind", "status"):
+        row[key] = found.needed(key, found.text(key))
+    for key in keys:
+        if key not in found.value:
+            raise found.wrong(key, "a number or null: every column of the question")
+        value = found.number(key)
+        whole = type(found.value[key]) is int
+        row[key] = int(found.value[key]) if whole and value is not None else value
+    return row

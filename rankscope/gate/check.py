@@ -1,0 +1,178 @@
+"""A model, a baseline or none, and rules -> a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rankscope.gate.baseline import METRICS, Baseline
+from rankscope.gate.comparison import BROKEN, Sides, compare
+from rankscope.gate.rules import RuleBook, metrics_in, rule_book
+from rankscope.gate.verdict import Verdict
+from rankscope.inventory import take_inventory
+from rankscope.matrices import Selection, check_globs, tensor_of
+from rankscope.measure import How
+from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.provenance import made_now
+from rankscope.question import Question
+from rankscope.rows import Row
+from rankscope.series import single
+from rankscope.solvers import ROUTE_VERSION
+from rankscope.store import SpectrumStore
+from rankscope.table import COMPLETE, Table
+from rankscope.tabulation import tabulated
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is demanded of a model.
+
+    Attributes:
+        rules: as a user writes them, beside the default ones.
+        baseline: what it was; None for rules on what it is alone.
+        name: where the baseline lies.
+        eps: thresholds where there is no baseline; one has its own.
+        norm: what eps is relative to, likewise.
+        selection: which matrices; None for the baseline's own, or all.
+    """
+
+    rules: tuple[str, ...] = ()
+    baseline: Baseline | None = None
+    name: str | None = None
+    eps: tuple[float, ...] = (DEFAULT_EPS,)
+    norm: Norm = "frobenius"
+    selection: Selection | None = None
+
+    @property
+    def question(self) -> Question:
+        """What is to be read off the spectra."""
+        if self.baseline is not None:
+            return self.baseline.question
+        return Question(metrics_in(self.rules) or METRICS[:1], self.eps, self.norm)
+
+    @property
+    def chosen(self) -> Selection:
+        """Which matrices are compared."""
+        own = self.baseline.selection if self.baseline is not None else Selection()
+        return own if self.selection is None else self.selection
+
+    def book(self) -> RuleBook:
+        """The rules; `UsageError` where one makes no sense."""
+        columns = [column.key for column in self.question.columns()]
+        return rule_book(self.rules, columns, compared=self.baseline is not None)
+
+
+def measured(source: Path | str, demand: Demand, how: How) -> Table:
+    """The table of one checkpoint, a file or a model's directory, that a verdict needs.
+
+    Raises:
+        InputRejected: it is not sound, or no single checkpoint.
+        UsageError: the demand makes no sense.
+    """
+    demand.book()  # before any work
+    return tabulated([single(source)], demand.question, demand.chosen, replace(how, keyed=True))
+
+
+def verdict_on(source: str, table: Table, demand: Demand) -> Verdict:
+    """What is to be said of a model that is measured.
+
+    Raises:
+        UsageError: a rule that is not understood or about nothing.
+    """
+    return _verdict(demand, _measured(source, table))
+
+
+def verdict_on_headers(source: Path | str, demand: Demand) -> Verdict:
+    """The same of names, shapes and types only; no weights are read.
+
+    Raises:
+        InputRejected: it is not sound, or no single checkpoint.
+        UsageError: a rule that is not understood or about nothing.
+    """
+    return _verdict(demand, _headers(Path(source), demand.chosen), readings=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What is known of the model itself."""
+
+    source: str
+    rows: Mapping[str, Row]
+    unread: Mapping[str, str]
+    lacking: tuple[Row, ...]
+    provenance: Row
+
+
+def _measured(source: str, table: Table) -> _Model:
+    """What a table says; of a matrix that is lacking, no fault of the model's is the reason."""
+    lost = [row for row in table.matrices if row["status"] not in {*COMPLETE, BROKEN}]
+    lacking = [{"name": row["name"], "reason": row["notes"]["status"]} for row in lost]
+    told = [{key: row[key] for key in ("name", "reason")} for row in table.skipped]
+    missing = [one for one, row in zip(told, table.skipped, strict=True) if row["missing"]]
+    return _Model(
+        source,
+        {row["name"]: row for row in table.matrices},
+        {one["name"]: one["reason"] for one in told},
+        (*lacking, *missing),
+        table.provenance,
+    )
+
+
+def _headers(source: Path, selection: Selection) -> _Model:
+    """Rows without readings, from headers alone."""
+    nothing = SpectrumStore(None, ROUTE_VERSION)
+    (entry,) = take_inventory([single(source)], selection, [nothing]).entries
+    rows: dict[str, Row] = {
+        spec.name: {
+            "name": spec.name,
+            "shape": list(spec.shape),
+            "dtype": spec.encoding or spec.dtype,
+            "kind": spec.kind,
+            "status": "empty" if 0 in spec.shape else "ok",
+            "content": None,
+            "notes": {},
+        }
+        for spec in entry.specs
+    }
+    return _Model(
+        str(source),
+        rows,
+        {one.name: one.reason for one in entry.skipped},
+        tuple({"name": one.name, "reason": one.reason} for one in entry.listing.missing),
+        made_now(),
+    )
+
+
+def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict:
+    book = demand.book()
+    before = None
+    if demand.baseline is not None:
+        before = _selected(demand.baseline, demand.chosen, model.lacking)
+    names = tuple(dict.fromkeys((*model.rows, *(before or ()))))
+    check_globs([rule.glob for rule in book.given], names, "rule for")
+    findings = compare(Sides(before, model.rows, model.unread, readings), book)
+    pairs = ((row, (before or {}).get(name, {})) for name, row in model.rows.items())
+    return Verdict(
+        model.source,
+        demand.name,
+        findings,
+        names,
+        sum(
+            row["content"] is not None and row["content"] == old.get("content")
+            for row, old in pairs
+        ),
+        model.lacking,
+        tuple(dict.fromkeys(rule.text for rule in (*book.given, *book.defaults))),
+        model.provenance,
+    )
+
+
+def _selected(baseline: Baseline, selection: Selection, lacking: tuple[Row, ...]) -> dict[str, Row]:
+    """The baseline's matrices that are asked for and whose absence is not accounted for."""
+    absent = {row["name"] for row in lacking}
+    return {
+        name: row
+        for name, row in baseline.matrices.items()
+        if selection.why_not(name) is None and absent.isdisjoint({name, tensor_of(name)})
+    }

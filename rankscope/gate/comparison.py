@@ -1,0 +1,146 @@
+"""Rows of a model, before and after, under rules: what there is to say of each matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from rankscope.gate.baseline import rounded
+from rankscope.gate.findings import Finding, beyond, moved, of_state, undefined
+from rankscope.gate.rules import (
+    STATUS,
+    BoundRule,
+    ChangeRule,
+    Rule,
+    RuleBook,
+    StateRule,
+)
+from rankscope.matrices import tensor_of
+from rankscope.pairing import Pairing, pair
+from rankscope.rows import Row
+
+# What the model itself is to blame for. A process that was killed, or a disk that failed, leaves
+# the check incomplete instead.
+BROKEN = "nonfinite"
+
+# Counts what stands above the rounding of the stored type: two types are two measures.
+OF_ONE_TYPE = "numerical_rank"
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is compared.
+
+    Attributes:
+        before: the baseline's matrices by name; None without one.
+        after: the model's rows by name.
+        unread: tensors of the model that are no matrices to it, and why.
+        readings: whether the rows hold readings, or headers only.
+    """
+
+    before: Mapping[str, Row] | None
+    after: Mapping[str, Row]
+    unread: Mapping[str, str]
+    readings: bool
+
+
+def compare(sides: Sides, book: RuleBook) -> tuple[Finding, ...]:
+    """Everything that the rules find: failures first, each group by how far it is beyond."""
+    pairing = None if sides.before is None else pair(sides.before, sides.after)
+    found: list[Finding] = []
+    for name, row in sides.after.items():
+        old = None if sides.before is None else sides.before.get(name)
+        found += _of_matrix(name, old, row, book.rules_for(name), sides.readings)
+    if sides.before is not None and pairing is not None:
+        found += _removed(pairing.removed, sides.before, sides.unread, book)
+        found += _other_names(pairing, sides.before, sides.after, book)
+    return tuple(sorted(found, key=lambda one: (not one.failure, -one.excess)))
+
+
+def _of_matrix(
+    name: str, old: Row | None, row: Row, rules: Iterable[Rule], readings: bool
+) -> Iterator[Finding]:
+    """What is found of a matrix that is there."""
+    states = {rule.subject: rule for rule in rules if isinstance(rule, StateRule)}
+    was = None if old is None else old["status"]
+    if row["status"] == BROKEN:
+        if states[STATUS].forbidden:
+            reason = row["notes"]["status"]
+            yield of_state(name, states[STATUS], was, row["status"], f"not measured: {reason}")
+        return
+    if row["status"] not in ("ok", "empty"):
+        return  # the check is incomplete
+    shapes = None if old is None else ("x".join(map(str, one["shape"])) for one in (old, row))
+    if old is not None and shapes is not None and old["shape"] != row["shape"]:
+        sentence = "shape was {}, is {}".format(*shapes)
+        yield of_state(name, states["reshaped"], old["shape"], row["shape"], sentence)
+        old = None
+    if old is not None and old["dtype"] != row["dtype"]:
+        sentence = f"type was {old['dtype']}, is {row['dtype']}"
+        yield of_state(name, states["retyped"], old["dtype"], row["dtype"], sentence)
+    if readings and row["status"] == "ok":
+        yield from _of_readings(name, old, row, rules)
+
+
+def _of_readings(name: str, old: Row | None, row: Row, rules: Iterable[Rule]) -> Iterator[Finding]:
+    for rule in rules:
+        before = None if old is None else old.get(rule.subject)
+        found: Finding | None = None
+        if isinstance(rule, BoundRule):
+            found = _kept(name, rule, row, before)
+        elif isinstance(rule, ChangeRule) and before is not None and old is not None:
+            retyped = old["dtype"] != row["dtype"] and rule.subject.startswith(OF_ONE_TYPE)
+            found = None if retyped else _changed(name, rule, row, before)
+        if found is not None:
+            yield found
+
+
+def _kept(name: str, rule: BoundRule, row: Row, before: float | None) -> Finding | None:
+    if row[rule.subject] is None:
+        return undefined(name, rule, before, row["notes"].get(rule.subject, ""))
+    return beyond(name, rule, row, before)
+
+
+def _changed(name: str, rule: ChangeRule, row: Row, before: float) -> Finding | None:
+    after = rounded(row[rule.subject])
+    if after is None:
+        return undefined(name, rule, before, row["notes"].get(rule.subject, ""))
+    return moved(name, rule, before, after)
+
+
+def _state_rule(book: RuleBook, name: str, subject: str) -> StateRule:
+    """The default rules hold one for each state, so that there is one."""
+    rules = (rule for rule in book.rules_for(name) if isinstance(rule, StateRule))
+    return next(rule for rule in rules if rule.subject == subject)
+
+
+def _removed(
+    names: Iterable[str], before: Mapping[str, Row], unread: Mapping[str, str], book: RuleBook
+) -> Iterator[Finding]:
+    """What is found of matrices that are gone, or are there in a form that is not measured."""
+    for name in names:
+        reason = unread.get(name) or unread.get(tensor_of(name))
+        shape = before[name]["shape"]
+        if reason is None:
+            yield of_state(name, _state_rule(book, name, "removed"), shape, None, "removed")
+        else:
+            rule = _state_rule(book, name, STATUS)
+            was = before[name]["status"]
+            yield of_state(name, rule, was, "skipped", f"not measured: {reason}")
+
+
+def _other_names(
+    pairing: Pairing, before: Mapping[str, Row], after: Mapping[str, Row], book: RuleBook
+) -> Iterator[Finding]:
+    """What is found of matrices that changed their name, are new, or tied to another one."""
+    for name, new in pairing.renamed.items():
+        rule = _state_rule(book, name, "renamed")
+        yield of_state(name, rule, name, new, f"renamed to {new}, content equal")
+    for name in pairing.added:
+        rule, shape = _state_rule(book, name, "added"), after[name]["shape"]
+        yield of_state(name, rule, None, shape, "added: not in the baseline")
+    for name, twin in pairing.tied.items():
+        gone = name in before
+        old, new_shape = (before[name]["shape"], None) if gone else (None, after[name]["shape"])
+        sentence = f"{'no longer' if gone else 'now'} stored beside {twin}, which it is tied to"
+        yield Finding(name, "tied", old, new_shape, "", False, 0.0, sentence)

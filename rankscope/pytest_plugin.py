@@ -1,0 +1,176 @@
+"""The pytest plugin: a fixture `rankscope`, whose `check` fails a test when a model lost rank.
+
+    def test_the_release(rankscope):
+        rankscope.check("model.safetensors", baseline="ranks.json")
+
+`pytest --rankscope-update` makes what the models are now the new baselines. Every run of pytest
+loads this module, so that it imports nothing before a test asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from rankscope.api import Analysis, Source
+    from rankscope.gate.verdict import Verdict
+    from rankscope.matrices import Selection
+    from rankscope.measure import How
+
+MANY = 10  # matrices named in a failure's message
+
+UPDATE = "--rankscope-update"
+
+WRITTEN = pytest.StashKey[list[Path]]()
+
+
+@dataclass(frozen=True, slots=True)
+class RankScope:
+    """What the fixture `rankscope` is.
+
+    Attributes:
+        directory: the test file's, where baselines with a relative path lie.
+        update: whether baselines are written instead of compared with.
+        written: those that were.
+    """
+
+    directory: Path
+    update: bool
+    written: list[Path]
+
+    def check(
+        self,
+        source: Source,
+        baseline: Path | str | None = None,
+        rules: Sequence[str] = (),
+        *,
+        selection: Selection | None = None,
+        how: How | None = None,
+    ) -> Verdict:
+        """Fail the test unless a model keeps what its baseline and the rules demand of it.
+
+        Args:
+            source: a checkpoint's path, relative to where pytest runs; a mapping of names to
+                arrays; or a `torch.nn.Module`.
+            baseline: the baseline's path, relative to the test file; None for rules alone.
+            rules: as in docs/ci.md, beside the default ones.
+            selection: which matrices; None for those of the baseline, or all.
+            how: route, workers, store.
+
+        Raises:
+            InputRejected: the model or the baseline is not sound.
+            UsageError: a rule that is not understood or about nothing.
+        """
+        __tracebackhide__ = True
+        from rankscope.release import check
+
+        place = None if baseline is None else self.directory / baseline
+        if place is not None and self.update:
+            _renew(source, place, selection, how)
+            self.written.append(place)
+        if place is not None and not place.exists():
+            pytest.fail(f"there is no baseline {place}: `pytest {UPDATE}` writes it")
+        verdict = check(source, place, rules, selection=selection, how=how)
+        if verdict.outcome != "pass":
+            pytest.fail(message(verdict))
+        return verdict
+
+    def analyze(
+        self,
+        *sources: Source,
+        metrics: str | Sequence[str] = (),
+        selection: Selection | None = None,
+        how: How | None = None,
+    ) -> Analysis:
+        """Measure, for assertions of one's own; see `rankscope.analyze`."""
+        from rankscope.api import analyze
+
+        return analyze(*sources, metrics=metrics, selection=selection, how=how)
+
+
+def message(verdict: Verdict) -> str:
+    """What a failed test shows: the verdict, then the worst matrices, one a line."""
+    from rankscope.views.cilog import short
+    from rankscope.views.gatewords import by_matrix, headline, subject, told
+
+    found = by_matrix(verdict.failures)
+    lines = [f"{short(name)}: {'; '.join(map(told, of_one))}" for name, of_one in found.items()]
+    lines += [
+        f"{short(row['name'])}: not measured: {short(row['reason'])}" for row in verdict.lacking
+    ]
+    more = [f"and {len(lines) - MANY} more"] if len(lines) > MANY else []
+    shown = [f"  {line}" for line in [*lines[:MANY], *more]]
+    known = verdict.baseline is not None
+    advice = [f"`pytest {UPDATE}` accepts the new state"] if known and found else []
+    return "\n".join([f"{subject(verdict)}: {headline(verdict)}", *shown, *advice])
+
+
+def _renew(source: Source, place: Path, selection: Selection | None, how: How | None) -> None:
+    """Write what a model is now; of a baseline that is there, its metrics and globs are kept."""
+    from rankscope.api import analyze
+    from rankscope.gate.baseline import METRICS, baseline_of, read_baseline
+    from rankscope.matrices import Selection
+    from rankscope.measure import How
+    from rankscope.metrics.thresholded import DEFAULT_EPS
+    from rankscope.question import Question
+    from rankscope.release import baseline, write_baseline
+
+    asked, chosen = Question(METRICS, (DEFAULT_EPS,), "frobenius"), selection or Selection()
+    if place.exists():
+        known = read_baseline(place)
+        asked, chosen = known.question, selection or known.selection
+    if isinstance(source, str | Path):
+        kept = baseline(
+            source,
+            metrics=asked.metrics,
+            eps=asked.eps,
+            norm=asked.norm,
+            selection=chosen,
+            how=how,
+        )
+    else:
+        table = analyze(
+            source,
+            metrics=asked.metrics,
+            eps=asked.eps,
+            norm=asked.norm,
+            selection=chosen,
+            how=how or How(keyed=True),
+        )
+        kept = baseline_of(table, asked, chosen)
+    write_baseline(kept, place)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option."""
+    parser.getgroup("rankscope").addoption(
+        UPDATE,
+        action="store_true",
+        help="write the baselines of rankscope.check anew instead of comparing with them",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing has been written yet."""
+    config.stash[WRITTEN] = []
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say which baselines were written, for they are to be committed."""
+    written = config.stash[WRITTEN]
+    for place in dict.fromkeys(written):
+        terminalreporter.write_line(f"rankscope: wrote {place}")
+
+
+@pytest.fixture
+def rankscope(request: pytest.FixtureRequest) -> RankScope:
+    """Check models against baselines beside the test file, by rules."""
+    update = bool(request.config.getoption(UPDATE))
+    return RankScope(request.path.parent, update, request.config.stash[WRITTEN])

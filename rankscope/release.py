@@ -1,0 +1,116 @@
+"""What the package offers to a release: a baseline of a model, and a check of the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rankscope.api import Source, analyze
+from rankscope.files import atomic_write
+from rankscope.gate.baseline import METRICS, Baseline, baseline_of, read_baseline, to_text
+from rankscope.gate.check import Demand, measured, verdict_on, verdict_on_headers
+from rankscope.gate.verdict import Verdict
+from rankscope.matrices import Selection
+from rankscope.measure import How
+from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.question import Question
+from rankscope.series import single
+from rankscope.table import Table
+from rankscope.tabulation import tabulated
+
+
+def baseline(
+    source: Path | str,
+    *,
+    metrics: Sequence[str] = METRICS,
+    eps: Sequence[float] = (DEFAULT_EPS,),
+    norm: Norm = "frobenius",
+    selection: Selection | None = None,
+    how: How | None = None,
+) -> Baseline:
+    """Measure what a released model is, to be compared with the next one.
+
+    Args:
+        source: one checkpoint: a file, or a model's directory.
+        metrics: what is kept of each spectrum.
+        eps: thresholds of `rank` and its like.
+        norm: what eps is relative to.
+        selection: which matrices; the check is about the same ones.
+        how: route, workers, store, progress.
+
+    Raises:
+        InputRejected: it is not sound, no single checkpoint, or not all of it can be measured.
+        UsageError: an unknown metric, a glob that matches nothing.
+    """
+    question = Question(tuple(metrics), tuple(eps), norm)
+    chosen, how = selection or Selection(), replace(how or How(), keyed=True)
+    return baseline_of(tabulated([single(source)], question, chosen, how), question, chosen)
+
+
+def write_baseline(kept: Baseline, path: Path | str) -> None:
+    """Write a baseline to a file, whole or not at all.
+
+    Raises:
+        OutputFailed: it could not be written; an old file is intact.
+    """
+    with atomic_write(path) as file:
+        file.write(to_text(kept).encode("utf-8"))
+
+
+def check(
+    source: Source,
+    baseline: Path | str | None = None,
+    rules: Sequence[str] = (),
+    *,
+    eps: Sequence[float] = (DEFAULT_EPS,),
+    norm: Norm = "frobenius",
+    selection: Selection | None = None,
+    how: How | None = None,
+) -> Verdict:
+    """Say whether a model keeps what its baseline, or rules alone, demand of it.
+
+    Args:
+        source: one checkpoint, a file or a model's directory; or weights in memory, a mapping of
+            names to arrays or tensors, or a `torch.nn.Module`.
+        baseline: the file that `write_baseline` wrote; None for rules on the model alone.
+        rules: as in docs/ci.md, beside the default ones.
+        eps: thresholds where there is no baseline, which has its own.
+        norm: what eps is relative to, likewise.
+        selection: which matrices; None for those of the baseline, or all.
+        how: route, workers, store, progress.
+
+    Raises:
+        InputRejected: the model or the baseline is not sound.
+        UsageError: a rule that is not understood or about nothing.
+
+    >>> import numpy, rankscope
+    >>> rankscope.check({"w": numpy.eye(3)}, rules=["rank >= 0.9 * min(shape)"]).outcome
+    'pass'
+    """
+    known = None if baseline is None else read_baseline(baseline)
+    place = None if baseline is None else str(baseline)
+    demand = Demand(tuple(rules), known, place, tuple(eps), norm, selection)
+    how = how or How()
+    if isinstance(source, str | Path):
+        return verdict_on(str(source), measured(source, demand, how), demand)
+    return verdict_on("memory", _in_memory(source, demand, how), demand)
+
+
+def check_headers(source: Path | str, baseline: Path | str, rules: Sequence[str] = ()) -> Verdict:
+    """Compare names, shapes and types with a baseline, and read no weights; see `check`."""
+    demand = Demand(tuple(rules), read_baseline(baseline), str(baseline))
+    return verdict_on_headers(source, demand)
+
+
+def _in_memory(source: Source, demand: Demand, how: How) -> Table:
+    demand.book()  # before any work
+    asked = demand.question
+    return analyze(
+        source,
+        metrics=asked.metrics,
+        eps=asked.eps,
+        norm=asked.norm,
+        selection=demand.chosen,
+        how=replace(how, keyed=True),
+    )

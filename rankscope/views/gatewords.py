@@ -1,0 +1,101 @@
+"""A check's verdict in words, for every format."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from rankscope.gate.findings import Finding, brief
+from rankscope.gate.verdict import Verdict
+from rankscope.views.cilog import inert, short
+from rankscope.views.numbers import counted, number
+
+NOTHING = "-"
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in one sentence."""
+    total, lacking = counted(len(verdict.names)), len(verdict.lacking)
+    unread = f"{lacking} could not be measured"
+    if verdict.outcome == "fail":
+        broken = len({one.name for one in verdict.failures})
+        verb = "breaks" if broken == 1 else "break"
+        more = f", {unread}" if lacking else ""
+        return f"fails: {broken} of {total} {verb} a rule{more}"
+    if verdict.outcome == "incomplete":
+        return f"incomplete: of {total}, {unread}; no rule is broken by what was"
+    if not verdict.names:
+        return "passes: there are no weight matrices to check"
+    same = verdict.unchanged
+    unchanged = "all unchanged" if same == len(verdict.names) else f"{same} unchanged"
+    return f"passes: {total}{f', {unchanged}' if same else ''}"
+
+
+def subject(verdict: Verdict) -> str:
+    """What was checked against what."""
+    source = inert(verdict.source)
+    return source if verdict.baseline is None else f"{source} against {inert(verdict.baseline)}"
+
+
+def next_step(verdict: Verdict) -> str | None:
+    """How to make the model the new baseline, where there is something new about it."""
+    if verdict.baseline is None or not verdict.findings:
+        return None
+    source, baseline = (shlex.quote(inert(path)) for path in (verdict.source, verdict.baseline))
+    return f"to accept the new state: rankscope check {source} --baseline {baseline} --update"
+
+
+def told(finding: Finding) -> str:
+    """A finding, its rule included, without the name."""
+    rule = f" (rule: {inert(finding.rule)})" if finding.rule and finding.failure else ""
+    return short(finding.sentence) + rule
+
+
+def by_matrix(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Findings by the matrix that they are of, in the order of each one's first."""
+    groups: dict[str, list[Finding]] = {}
+    for one in findings:
+        groups.setdefault(one.name, []).append(one)
+    return groups
+
+
+def summed_up(notes: Sequence[Finding]) -> list[str]:
+    """A line for each kind of note: what happened, to how many, and to which one first."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for one in notes:
+        # What happened to a type is worth a line of its own; shapes and names are all different.
+        way = f"{state(one.before)} -> {state(one.after)}" if one.metric == "retyped" else ""
+        groups.setdefault((one.metric, way), []).append(one)
+    lines = []
+    for (metric, way), group in groups.items():
+        names = [short(one.name) for one in group]
+        if len(group) == 1:
+            lines.append(f"{names[0]}: {told(group[0])}")
+            continue
+        which = f", {way}" if way else f": {names[0]} and {len(names) - 1} more"
+        lines.append(f"{inert(metric)}: {counted(len(group))}{which}")
+    return lines
+
+
+def state(value: object) -> str:
+    """What something was or is: a reading, a shape, a type, a status."""
+    if value is None or isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, list | tuple):
+        return "x".join(map(str, value))
+    return short(str(value), 40)
+
+
+def pair(before: object, after: object) -> tuple[str, str]:
+    """The same of two, in as many digits as tell them apart."""
+    if isinstance(before, float) and isinstance(after, float) and number(before) == number(after):
+        return brief(before), brief(after)
+    return state(before), state(after)
+
+
+def change(finding: Finding) -> str:
+    """By which share of what it was a reading has changed."""
+    before, after = finding.before, finding.after
+    if not (isinstance(before, int | float) and isinstance(after, int | float)) or not before:
+        return NOTHING
+    return f"{100 * (after / before - 1):+.1f}%"

@@ -14,6 +14,8 @@ import unicodedata
 # separators: Unicode's general categories of what is not seen as itself.
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+ORDER = re.compile(r"##(?=\w*\[)")  # what CI systems take for an order to themselves
+
 
 def printable(text: str) -> str:
     r"""The text with every invisible or acting character written as an escape.
@@ -29,6 +31,19 @@ def printable(text: str) -> str:
         else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
+
+
+def inert(text: str) -> str:
+    r"""The text as it may be printed in any log: `printable`, and nothing in it is an order.
+
+    GitHub's runner obeys a line that begins with `::`, and `##[` anywhere in a line, TeamCity and
+    Azure Pipelines what begins with `##teamcity[` and `##vso[`. A long line may be broken anywhere,
+    so that nothing of this may stand in a name at all.
+
+    >>> inert("::error::x"), inert("a##[group]")
+    (':\\x3aerror:\\x3ax', 'a\\x23\\x23[group]')
+    """
+    return ORDER.sub(r"\\x23\\x23", printable(text).replace("::", r":\x3a"))
 
 
 def natural(name: str) -> list[tuple[int, str]]:

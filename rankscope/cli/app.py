@@ -24,8 +24,8 @@ from rankscope.cli.check import check
 from rankscope.cli.diff import diff
 from rankscope.cli.inspect import inspect
 from rankscope.errors import RankScopeError
+from rankscope.text import inert
 from rankscope.version import __version__
-from rankscope.views.cilog import inert
 
 # Rows, notes and readings are made by the hundred thousand and kept: collecting after every 700 of
 # them, Python's default, takes a fifth of a long run's time and frees nothing.

@@ -7,7 +7,8 @@ from typing import Any
 
 from rankscope.gate.findings import Finding
 from rankscope.gate.verdict import Verdict
-from rankscope.views.cilog import inert, short
+from rankscope.text import inert
+from rankscope.views.cilog import short
 from rankscope.views.gatewords import (
     NOTHING,
     change,

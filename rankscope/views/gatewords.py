@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from rankscope.gate.findings import Finding, brief
 from rankscope.gate.verdict import Verdict
-from rankscope.views.cilog import inert, short
+from rankscope.text import inert
+from rankscope.views.cilog import short
 from rankscope.views.numbers import counted, number
 
 NOTHING = "-"

@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 from rankscope.gate.findings import Finding
 from rankscope.gate.verdict import Verdict
 from rankscope.rows import Row
-from rankscope.views.cilog import inert, short
+from rankscope.text import inert
+from rankscope.views.cilog import short
 from rankscope.views.gatewords import by_matrix, headline, next_step, subject, told
 
 SUITE = "rankscope"

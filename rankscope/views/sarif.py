@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 from rankscope.gate.verdict import Verdict
 from rankscope.rows import Row
+from rankscope.text import inert
 from rankscope.version import __version__
-from rankscope.views.cilog import inert, short
+from rankscope.views.cilog import short
 from rankscope.views.gatewords import headline, told
 
 SCHEMA = (

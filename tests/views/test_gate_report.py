@@ -12,8 +12,8 @@ import pytest
 
 from rankscope.errors import OutputFailed, UsageError
 from rankscope.gate.verdict import Verdict
+from rankscope.text import inert
 from rankscope.views import gate, html, terminal
-from rankscope.views.cilog import inert
 from rankscope.views.formats import FORMATS, SUFFIXES, check_suffix, rendered, save_verdict
 from rankscope.views.gatewords import headline, next_step
 from tests.views.gateverdicts import HOSTILE, finding, hostile, nonfinite, note, verdict

@@ -19,7 +19,7 @@ from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected, UsageError
 from rankscope.grouping import group_files
 from rankscope.inventory import Entry, Inventory, saved_beside
-from rankscope.matrices import Selection, StoredMatrix, check_selection, select
+from rankscope.matrices import Selection, check_selection, select
 from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.question import Column, Question
@@ -31,6 +31,7 @@ from rankscope.series import Series, Snapshot, on_base
 from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.spectra import Measure, check_target, export
 from rankscope.store import SpectrumStore
+from rankscope.storedmatrix import StoredMatrix
 from rankscope.table import Run, Table, build
 from rankscope.tabulation import provenance
 from rankscope.training import Given, training_of

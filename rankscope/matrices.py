@@ -18,17 +18,14 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rankscope.dtypes import why_not_measured
 from rankscope.errors import UsageError
-from rankscope.records import Checkpoint, Kind, Listing, MatrixSpec, Part, Skipped, TensorInfo
+from rankscope.records import Kind, Listing, MatrixSpec, Skipped, TensorInfo
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from rankscope.records import Stored
+    pass
 
 # Names that the common libraries give to embedding tables (transformers, timm, GPT-2, T5,
 # llama.cpp's `token_embd` and `token_types`).
@@ -48,10 +45,6 @@ INSIDE = re.compile(r"(\[\d+\])?(:[a-z]\w*)?$")  # what `fold` appends to a tens
 # Kernels over one axis are shorter, but for a few whose output channels outnumber them by far
 # (wav2vec 2.0: 768 x 48 x 128); experts and attention heads are wider.
 MIN_STACKED_SIDE = 16
-
-# Up to so many rows are read for each that is wanted: a gate in every other row would be read row
-# by row otherwise. Keys of grouped queries, one in 31 rows of Falcon 180B, are read head by head.
-MAX_COVER = 2
 
 # The largest mixtures have a few hundred experts; a tensor of a hundred million 1x1 matrices, one
 # short line of a header, would otherwise fill the memory with names.
@@ -200,104 +193,6 @@ def _specs(
         yield spec
     for part in tensor.parts:
         yield replace(spec, name=f"{name}:{part.name}", shape=(part.rows, folded[1]), part=part)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMatrix:
-    """A matrix of an open checkpoint, read in blocks."""
-
-    checkpoint: Checkpoint
-    spec: MatrixSpec
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        return self.spec.shape
-
-    @property
-    def dtype(self) -> str:
-        """The stored type's name."""
-        return self.spec.dtype
-
-    def read(self, rows: slice, columns: slice) -> Stored:
-        """A window of the matrix in its type; both slices have start and stop within it."""
-        part = self.spec.part
-        if part is None or rows.start == rows.stop:
-            return self._oriented(rows, columns)
-        if part.groups == 1 or part.period <= MAX_COVER * (part.stop - part.start):
-            cover, picked = covering(part, rows)
-            return self._oriented(cover, columns)[picked]
-        import numpy as np
-
-        return np.concatenate([self._oriented(run, columns) for run in runs(part, rows)])
-
-    def _oriented(self, rows: slice, columns: slice) -> Stored:
-        """A window of the whole matrix as (out, in)."""
-        stored = self.spec.stored
-        if self.spec.transposed:
-            return self.checkpoint.read(stored, columns, rows).T
-        return self.checkpoint.read(stored, rows, columns)
-
-    def blocks(self, axis: Literal[0, 1], max_elements: int) -> Iterator[Stored]:
-        """Consecutive blocks along `axis`, each whole along the other, in the stored type."""
-        rows, columns = self.shape
-        if 0 in (rows, columns):
-            return  # the other may be 2^62
-        length, across = (rows, columns) if axis == 0 else (columns, rows)
-        for part in pieces(length, across, max_elements):
-            if axis == 0:
-                yield self.read(part, slice(0, columns))
-            else:
-                yield self.read(slice(0, rows), part)
-
-    def row_major(self, max_elements: int) -> Iterator[Stored]:
-        """The elements in row-major order, at most `max_elements` at a time, however wide a row."""
-        columns = self.shape[1]
-        if columns <= max_elements:
-            yield from self.blocks(0, max_elements)
-            return
-        for row in range(self.shape[0]):
-            for start in range(0, columns, max_elements):
-                part = slice(start, min(start + max_elements, columns))
-                yield self.read(slice(row, row + 1), part)
-
-
-def pieces(length: int, across: int, max_elements: int) -> Iterator[slice]:
-    """Consecutive pieces of an axis of at least 1, with at most so many elements each.
-
-    They are of equal size: a small one at the end would run at a lower rate.
-    """
-    most = max(1, max_elements // across)
-    count = -(-length // most)
-    step = -(-length // count)
-    for start in range(0, length, step):
-        yield slice(start, min(start + step, length))
-
-
-def covering(part: Part, rows: slice) -> tuple[slice, slice | NDArray[np.intp]]:
-    """The rows of the whole matrix that hold these rows of a part, and which of them they are.
-
-    There is at least one.
-    """
-    import numpy as np
-
-    height = part.stop - part.start
-    if part.groups == 1:
-        return slice(part.start + rows.start, part.start + rows.stop), slice(None)
-    wanted = np.arange(rows.start, rows.stop)
-    places = wanted // height * part.period + part.start + wanted % height
-    first, last = int(places[0]), int(places[-1])
-    return slice(first, last + 1), places - first
-
-
-def runs(part: Part, rows: slice) -> Iterator[slice]:
-    """The same rows of the whole matrix, run by run."""
-    height = part.stop - part.start
-    for group in range(rows.start // height, (rows.stop - 1) // height + 1):
-        first = max(rows.start - group * height, 0)
-        last = min(rows.stop - group * height, height)
-        base = group * part.period + part.start
-        yield slice(base + first, base + last)
 
 
 def check_selection(selection: Selection, listings: Sequence[Listing]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from rankscope.matrices import StoredMatrix, pieces
 from rankscope.records import Checkpoint, Factors, MatrixSpec
+from rankscope.storedmatrix import StoredMatrix, pieces
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,6 @@ import numpy as np
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.files import Identity, identity, identity_or_absence, unchanged
-from rankscope.matrices import StoredMatrix
 from rankscope.products import LowRankProduct, matrix_of
 from rankscope.question import Column, needs_direct, read_all
 from rankscope.records import (
@@ -32,6 +31,7 @@ from rankscope.records import (
 )
 from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
 from rankscope.store import SpectrumStore
+from rankscope.storedmatrix import StoredMatrix
 
 RouteChoice = Literal["auto", "gram", "direct"]
 

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bounds", "executors", "files"),
     ("jsonobject",),
     ("checkpoints",),
-    ("matrices", "runlog", "runrecord", "series"),
+    ("matrices", "runlog", "runrecord", "series", "storedmatrix"),
     ("products",),
     ("combination", "grouping", "resolution", "solvers", "storefile", "training"),
     ("metrics", "store"),

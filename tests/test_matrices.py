@@ -15,16 +15,9 @@ from hypothesis import strategies as st
 from rankscope import analyze
 from rankscope.checkpoints.memory import MemoryCheckpoint
 from rankscope.errors import UsageError
-from rankscope.matrices import (
-    MAX_STACK,
-    Selection,
-    StoredMatrix,
-    check_selection,
-    fold,
-    names_in,
-    select,
-)
+from rankscope.matrices import MAX_STACK, Selection, check_selection, fold, names_in, select
 from rankscope.records import Listing, MatrixSpec, Part, Skipped, TensorInfo
+from rankscope.storedmatrix import StoredMatrix
 
 
 def listing(*tensors: TensorInfo, skipped: tuple[Skipped, ...] = ()) -> Listing:

@@ -20,12 +20,12 @@ import safetensors.numpy
 
 import rankscope
 from rankscope.files import identity
-from rankscope.matrices import StoredMatrix
 from rankscope.measure import How
 from rankscope.records import Listing, Measurement, Route, Skipped, Spectrum, TensorInfo, Unmeasured
 from rankscope.series import Series, Snapshot
 from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.store import SpectrumStore, StoreWarning, store_path
+from rankscope.storedmatrix import StoredMatrix
 from rankscope.storefile import APPLICATION
 from tests.matrix import Array, ArrayMatrix, low_rank
 

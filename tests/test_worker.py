@@ -16,10 +16,11 @@ import safetensors.numpy
 from rankscope.checkpoints.closing import Closing
 from rankscope.errors import InputRejected
 from rankscope.files import ABSENT, identity, unchanged
-from rankscope.matrices import Selection, StoredMatrix, select
+from rankscope.matrices import Selection, select
 from rankscope.question import Column, Question
 from rankscope.records import MatrixSpec, Measurement, Route, Spectrum, Unmeasured
 from rankscope.solvers import solve
+from rankscope.storedmatrix import StoredMatrix
 from rankscope.worker import (
     HASH_ELEMENTS,
     Outcome,

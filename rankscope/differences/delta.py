@@ -21,7 +21,6 @@ from rankscope.checkpoints import open_checkpoint
 from rankscope.combination import Combination
 from rankscope.errors import InputRejected
 from rankscope.files import Identity, unchanged
-from rankscope.matrices import StoredMatrix
 from rankscope.measure import Measured
 from rankscope.metrics import Metric
 from rankscope.metrics.numerical import above_noise, storage_noise
@@ -40,6 +39,7 @@ from rankscope.records import (
 from rankscope.series import Snapshot
 from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
 from rankscope.store import SpectrumStore
+from rankscope.storedmatrix import StoredMatrix
 from rankscope.worker import RouteChoice, answer, fits, stored_tensors
 
 NUMERICAL = "numerical_rank"

@@ -23,7 +23,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.matrices import StoredMatrix
 from rankscope.products import LowRankProduct
 from rankscope.records import Matrix, Spectrum
 from rankscope.solvers.entries import (
@@ -35,6 +34,7 @@ from rankscope.solvers.entries import (
     NormOverflow,
     scale_of,
 )
+from rankscope.storedmatrix import StoredMatrix
 
 UNIT = 2.0**-53
 

@@ -56,7 +56,8 @@ def blocks(kind: Kind, shape: Sequence[int], seed: int = 0) -> Bytes:
 
 def whole(path: Path, name: str) -> NDArray[Any]:
     """Everything of one matrix that is a whole tensor, or one of a stack: `name[i]`."""
-    from rankscope.matrices import Selection, StoredMatrix, select
+    from rankscope.matrices import Selection, select
+    from rankscope.storedmatrix import StoredMatrix
 
     with open_checkpoint(path) as checkpoint:
         specs, _ = select(checkpoint.listing, Selection())

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from rankscope.checkpoints import open_checkpoint
-from rankscope.matrices import Selection, StoredMatrix, select
+from rankscope.matrices import Selection, select
 from rankscope.records import Checkpoint, MatrixSpec
+from rankscope.storedmatrix import StoredMatrix
 
 SMALL = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 40}
 GROUPED = {**SMALL, "num_key_value_heads": 2, "intermediate_size": 48}

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from rankscope.checkpoints import open_checkpoint
-from rankscope.matrices import Selection, StoredMatrix, select
+from rankscope.matrices import Selection, select
 from rankscope.records import Skipped
+from rankscope.storedmatrix import StoredMatrix
 
 Floats = NDArray[np.float32]
 

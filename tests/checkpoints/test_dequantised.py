@@ -199,7 +199,8 @@ CHILD = """
 import resource, sys
 import numpy, ml_dtypes, scipy.linalg
 from rankscope.checkpoints import open_checkpoint
-from rankscope.matrices import Selection, StoredMatrix, select
+from rankscope.matrices import Selection, select
+from rankscope.storedmatrix import StoredMatrix
 from rankscope.solvers.entries import BLOCK_ELEMENTS
 in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limit = in_use + int(sys.argv[2])

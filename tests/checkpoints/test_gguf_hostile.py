@@ -18,7 +18,8 @@ from rankscope.checkpoints.gguf import GgufReader
 from rankscope.checkpoints.gguf_cursor import MAX_HEADER_BYTES
 from rankscope.checkpoints.gguf_header import MAX_KEYS, MAX_TENSORS
 from rankscope.errors import InputRejected
-from rankscope.matrices import Selection, StoredMatrix, select
+from rankscope.matrices import Selection, select
+from rankscope.storedmatrix import StoredMatrix
 from tests.checkpoints.gguf_files import (
     ARRAY,
     STRING,

@@ -17,8 +17,9 @@ from rankscope import analyze
 from rankscope.checkpoints import open_checkpoint
 from rankscope.checkpoints.safetensors import SafetensorsReader
 from rankscope.errors import InputRejected
-from rankscope.matrices import Selection, StoredMatrix, select
+from rankscope.matrices import Selection, select
 from rankscope.measure import How
+from rankscope.storedmatrix import StoredMatrix
 from tests.checkpoints.safetensors_files import entry, library_refuses, write
 from tests.contracts.reader import ALL_DTYPES, Arrays, ReaderContract, as_dtype, whole
 

@@ -26,12 +26,20 @@ if TYPE_CHECKING:
     from rankscope.matrices import Selection
     from rankscope.measure import How
     from rankscope.records import Reading, Spectrum
-    from rankscope.release import baseline, check, check_headers, write_baseline
+    from rankscope.release import (
+        Check,
+        baseline,
+        check,
+        check_headers,
+        update_baseline,
+        write_baseline,
+    )
     from rankscope.snapshots import SnapshotWriter
     from rankscope.training import Given
 
 __all__ = [
     "Analysis",
+    "Check",
     "Diff",
     "Given",
     "How",
@@ -56,11 +64,13 @@ __all__ = [
     "open_checkpoint",
     "snapshots",
     "spectrum",
+    "update_baseline",
     "write_baseline",
 ]
 
 _HOMES = {
     "Analysis": "api",
+    "Check": "release",
     "Diff": "comparing",
     "Given": "training",
     "How": "measure",
@@ -82,6 +92,7 @@ _HOMES = {
     "matrix_records": "inputcounts",
     "open_checkpoint": "checkpoints",
     "spectrum": "api",
+    "update_baseline": "release",
     "write_baseline": "release",
 }
 

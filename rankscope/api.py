@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
@@ -28,6 +27,7 @@ from rankscope.resolution import unresolved
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
 from rankscope.series import Series, Snapshot, on_base
+from rankscope.showing import ShowsItself
 from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.spectra import Measure, check_target, export
 from rankscope.store import SpectrumStore
@@ -36,8 +36,8 @@ from rankscope.table import Run, Table, build
 from rankscope.tabulation import provenance
 from rankscope.training import Given, training_of
 from rankscope.trajectory import Theory
-from rankscope.views import html, save, terminal
 from rankscope.views.analysis import report
+from rankscope.views.report import Report
 from rankscope.worker import RouteChoice, Task, measure_open
 
 if TYPE_CHECKING:
@@ -53,17 +53,13 @@ Average = Literal["marked", "all"]
 Source = str | Path | Mapping[str, Any] | Any  # Any: a torch.nn.Module, known by its state_dict
 
 
-class Analysis(Table):
+class Analysis(ShowsItself, Table):
     """A `Table` that shows itself: in a terminal, in a notebook, as a data frame, as a file."""
 
     __slots__ = ()
 
-    def __str__(self) -> str:
-        width = shutil.get_terminal_size().columns
-        return terminal.render(report(self), width=width)
-
-    def _repr_html_(self) -> str:
-        return html.render(report(self))
+    def _report(self) -> Report:
+        return report(self)
 
     def __repr__(self) -> str:
         return f"<Analysis of {len(self.matrices)} matrices in {len(self.summary)} snapshots>"
@@ -73,15 +69,6 @@ class Analysis(Table):
         import pandas as pd
 
         return pd.DataFrame(list(self.summary if rows == "summary" else self.matrices))
-
-    def save(self, path: Path | str) -> None:
-        """Write to a file whose suffix chooses the view: .json, .csv, .md or .html.
-
-        Raises:
-            UsageError: another suffix.
-            OutputFailed: it could not be written; an old file is intact.
-        """
-        save(report(self), Path(path))
 
 
 def analyze(  # noqa: PLR0913 - each is a question of its own, and none has to be asked

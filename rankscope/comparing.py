@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -15,24 +14,21 @@ from rankscope.matrices import Selection
 from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.question import Question
-from rankscope.views import html, save, terminal
+from rankscope.showing import ShowsItself
 from rankscope.views.difference import report, sentence
+from rankscope.views.report import Report
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Diff(Difference):
+class Diff(ShowsItself, Difference):
     """A `Difference` that shows itself: in a terminal, a notebook, as a data frame, as a file."""
 
     __slots__ = ()
 
-    def __str__(self) -> str:
-        width = shutil.get_terminal_size().columns
-        return terminal.render(report(self), width=width)
-
-    def _repr_html_(self) -> str:
-        return html.render(report(self))
+    def _report(self) -> Report:
+        return report(self)
 
     def __repr__(self) -> str:
         return f"<Diff: {sentence(self)}>"
@@ -42,15 +38,6 @@ class Diff(Difference):
         import pandas as pd
 
         return pd.DataFrame(list(self.matrices))
-
-    def save(self, path: Path | str) -> None:
-        """Write to a file whose suffix chooses the view: .json, .csv, .md or .html.
-
-        Raises:
-            UsageError: another suffix.
-            OutputFailed: it could not be written; an old file is intact.
-        """
-        save(report(self), Path(path))
 
 
 def diff(  # noqa: PLR0913 - each is a question of its own, and none has to be asked

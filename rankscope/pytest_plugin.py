@@ -67,11 +67,11 @@ class RankScope:
             UsageError: a rule that is not understood or about nothing.
         """
         __tracebackhide__ = True
-        from rankscope.release import check
+        from rankscope.release import check, update_baseline
 
         place = None if baseline is None else self.directory / baseline
         if place is not None and self.update:
-            _renew(source, place, selection, how)
+            update_baseline(source, place, selection=selection, how=how)
             self.written.append(place)
         if place is not None and not place.exists():
             pytest.fail(f"there is no baseline {place}: `pytest {UPDATE}` writes it")
@@ -108,42 +108,6 @@ def message(verdict: Verdict) -> str:
     known = verdict.baseline is not None
     advice = [f"`pytest {UPDATE}` accepts the new state"] if known and found else []
     return "\n".join([f"{subject(verdict)}: {headline(verdict)}", *shown, *advice])
-
-
-def _renew(source: Source, place: Path, selection: Selection | None, how: How | None) -> None:
-    """Write what a model is now; of a baseline that is there, its metrics and globs are kept."""
-    from rankscope.api import analyze
-    from rankscope.gate.baseline import METRICS, baseline_of, read_baseline
-    from rankscope.matrices import Selection
-    from rankscope.measure import How
-    from rankscope.metrics.thresholded import DEFAULT_EPS
-    from rankscope.question import Question
-    from rankscope.release import baseline, write_baseline
-
-    asked, chosen = Question(METRICS, (DEFAULT_EPS,), "frobenius"), selection or Selection()
-    if place.exists():
-        known = read_baseline(place)
-        asked, chosen = known.question, selection or known.selection
-    if isinstance(source, str | Path):
-        kept = baseline(
-            source,
-            metrics=asked.metrics,
-            eps=asked.eps,
-            norm=asked.norm,
-            selection=chosen,
-            how=how,
-        )
-    else:
-        table = analyze(
-            source,
-            metrics=asked.metrics,
-            eps=asked.eps,
-            norm=asked.norm,
-            selection=chosen,
-            how=how or How(keyed=True),
-        )
-        kept = baseline_of(table, asked, chosen)
-    write_baseline(kept, place)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-from rankscope.api import Source, analyze
+from rankscope.api import MEMORY, Source, analyze
 from rankscope.files import atomic_write
-from rankscope.gate.baseline import METRICS, Baseline, baseline_of, read_baseline, to_text
+from rankscope.gate.baseline import (
+    METRICS,
+    Baseline,
+    baseline_of,
+    nothing_yet,
+    read_baseline,
+    to_text,
+)
 from rankscope.gate.check import Demand, measured, verdict_on, verdict_on_headers
 from rankscope.gate.verdict import Verdict
 from rankscope.matrices import Selection
 from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.question import Question
-from rankscope.series import single
+from rankscope.showing import ShowsItself
 from rankscope.table import Table
-from rankscope.tabulation import tabulated
+from rankscope.views.formats import save_verdict
+from rankscope.views.gate import report
+from rankscope.views.gatewords import headline, subject
+from rankscope.views.report import Report
+
+
+class Check(ShowsItself, Verdict):
+    """A `Verdict` that shows itself: in a terminal, in a notebook, as a file."""
+
+    __slots__ = ()
+
+    def _report(self) -> Report:
+        return report(self)
+
+    def __repr__(self) -> str:
+        return f"<Check: {subject(self)}: {headline(self)}>"
+
+    def save(self, path: Path | str) -> None:
+        """Write to a file: .json, .csv, .md, .html, .xml (JUnit) or .sarif.
+
+        Raises:
+            UsageError: another suffix.
+            OutputFailed: it could not be written; an old file is intact.
+        """
+        save_verdict(self, Path(path))
 
 
 def baseline(
-    source: Path | str,
+    source: Source,
     *,
     metrics: Sequence[str] = METRICS,
     eps: Sequence[float] = (DEFAULT_EPS,),
@@ -32,7 +63,8 @@ def baseline(
     """Measure what a released model is, to be compared with the next one.
 
     Args:
-        source: one checkpoint: a file, or a model's directory.
+        source: one checkpoint, a file or a model's directory; or weights in memory, as `check`
+            takes them.
         metrics: what is kept of each spectrum.
         eps: thresholds of `rank` and its like.
         norm: what eps is relative to.
@@ -44,8 +76,34 @@ def baseline(
         UsageError: an unknown metric, a glob that matches nothing.
     """
     question = Question(tuple(metrics), tuple(eps), norm)
-    chosen, how = selection or Selection(), replace(how or How(), keyed=True)
-    return baseline_of(tabulated([single(source)], question, chosen, how), question, chosen)
+    return _renewed(source, Baseline(question, selection or Selection(), {}), how)
+
+
+def update_baseline(
+    source: Source,
+    path: Path | str,
+    *,
+    selection: Selection | None = None,
+    how: How | None = None,
+) -> None:
+    """Make a model the new baseline; what is asked of it stays, where there was one before.
+
+    Args:
+        source: as in `baseline`.
+        path: the file, there or not yet.
+        selection: which matrices; None for those of the old baseline, or all.
+        how: route, workers, store, progress.
+
+    Raises:
+        InputRejected: the model or the old baseline is not sound, or not all can be measured.
+        OutputFailed: it could not be written; the old file is intact.
+    """
+    if Path(path).exists():
+        known = read_baseline(path)
+        known = replace(known, selection=selection or known.selection)
+    else:
+        known = nothing_yet((DEFAULT_EPS,), "frobenius", selection)
+    write_baseline(_renewed(source, known, how), path)
 
 
 def write_baseline(kept: Baseline, path: Path | str) -> None:
@@ -67,7 +125,7 @@ def check(
     norm: Norm = "frobenius",
     selection: Selection | None = None,
     how: How | None = None,
-) -> Verdict:
+) -> Check:
     """Say whether a model keeps what its baseline, or rules alone, demand of it.
 
     Args:
@@ -91,10 +149,9 @@ def check(
     known = None if baseline is None else read_baseline(baseline)
     place = None if baseline is None else str(baseline)
     demand = Demand(tuple(rules), known, place, tuple(eps), norm, selection)
-    how = how or How()
-    if isinstance(source, str | Path):
-        return verdict_on(str(source), measured(source, demand, how), demand)
-    return verdict_on("memory", _in_memory(source, demand, how), demand)
+    name = str(source) if isinstance(source, str | Path) else str(MEMORY)
+    verdict = verdict_on(name, _table(source, demand, how or How()), demand)
+    return Check(**{part.name: getattr(verdict, part.name) for part in fields(verdict)})
 
 
 def check_headers(source: Path | str, baseline: Path | str, rules: Sequence[str] = ()) -> Verdict:
@@ -103,7 +160,15 @@ def check_headers(source: Path | str, baseline: Path | str, rules: Sequence[str]
     return verdict_on_headers(source, demand)
 
 
-def _in_memory(source: Source, demand: Demand, how: How) -> Table:
+def _renewed(source: Source, known: Baseline, how: How | None) -> Baseline:
+    """What would be the next baseline."""
+    table = _table(source, Demand(baseline=known), how or How())
+    return baseline_of(table, known.question, known.selection)
+
+
+def _table(source: Source, demand: Demand, how: How) -> Table:
+    if isinstance(source, str | Path):
+        return measured(source, demand, how)
     demand.book()  # before any work
     asked = demand.question
     return analyze(

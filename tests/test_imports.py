@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gate",),
     ("differences",),
     ("views",),
-    ("spectra",),
+    ("showing", "spectra"),
     ("api",),
     ("comparing", "release"),
     ("cli", "pytest_plugin"),

@@ -120,11 +120,10 @@ def _demand(
     update: bool,
 ) -> Demand:
     """What the options ask, beside what the project has settled; the options come last and win."""
-    from rankscope.gate.baseline import METRICS, Baseline, read_baseline
+    from rankscope.gate.baseline import Baseline, nothing_yet, read_baseline
     from rankscope.gate.check import Demand
     from rankscope.gate.configuration import find_configuration, read_configuration
     from rankscope.matrices import Selection
-    from rankscope.question import Question
 
     settled = find_configuration(Path()) if config is None else read_configuration(config)
     selection = settled.selection
@@ -135,8 +134,7 @@ def _demand(
         raise typer.BadParameter("--update needs to know where the baseline lies: --baseline FILE")
     known: Baseline | None = None
     if place is not None and update and not place.exists():  # the first one: nothing was there
-        asked = Question(METRICS, settled.eps, settled.norm)
-        known = Baseline(asked, selection or Selection(), {})
+        known = nothing_yet(settled.eps, settled.norm, selection)
     elif place is not None:
         known = read_baseline(place)
     return Demand(

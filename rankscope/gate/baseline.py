@@ -65,6 +65,11 @@ class Baseline:
         return tuple(column.key for column in self.question.columns())
 
 
+def nothing_yet(eps: tuple[float, ...], norm: Norm, selection: Selection | None) -> Baseline:
+    """The baseline that a model has before its first one is written."""
+    return Baseline(Question(METRICS, eps, norm), selection or Selection(), {})
+
+
 def baseline_of(table: Table, question: Question, selection: Selection) -> Baseline:
     """The baseline that the table of one checkpoint makes.
 

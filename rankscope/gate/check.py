@@ -148,7 +148,7 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
     book = demand.book()
     before = None
     if demand.baseline is not None:
-        before = _selected(demand.baseline, demand.chosen, model.lacking)
+        before = _selected(demand.baseline, demand.chosen, model)
     names = tuple(dict.fromkeys((*model.rows, *(before or ()))))
     check_globs([rule.glob for rule in book.given], names, "rule for")
     findings = compare(Sides(before, model.rows, model.unread, readings), book)
@@ -168,11 +168,13 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
     )
 
 
-def _selected(baseline: Baseline, selection: Selection, lacking: tuple[Row, ...]) -> dict[str, Row]:
+def _selected(baseline: Baseline, selection: Selection, model: _Model) -> dict[str, Row]:
     """The baseline's matrices that are asked for and whose absence is not accounted for."""
-    absent = {row["name"] for row in lacking}
+    lacking = {row["name"] for row in model.lacking}
     return {
         name: row
         for name, row in baseline.matrices.items()
-        if selection.why_not(name) is None and absent.isdisjoint({name, tensor_of(name)})
+        if selection.why_not(name) is None
+        # One that is there and could not be read is neither gone nor new.
+        and (name in model.rows or lacking.isdisjoint({name, tensor_of(name)}))
     }

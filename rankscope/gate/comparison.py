@@ -63,13 +63,9 @@ def _of_matrix(
     """What is found of a matrix that is there."""
     states = {rule.subject: rule for rule in rules if isinstance(rule, StateRule)}
     was = None if old is None else old["status"]
-    if row["status"] == BROKEN:
-        if states[STATUS].forbidden:
-            reason = row["notes"]["status"]
-            yield of_state(name, states[STATUS], was, row["status"], f"not measured: {reason}")
-        return
-    if row["status"] not in ("ok", "empty"):
-        return  # the check is incomplete
+    if row["status"] == BROKEN and states[STATUS].forbidden:
+        reason = row["notes"]["status"]
+        yield of_state(name, states[STATUS], was, row["status"], f"not measured: {reason}")
     shapes = None if old is None else ("x".join(map(str, one["shape"])) for one in (old, row))
     if old is not None and shapes is not None and old["shape"] != row["shape"]:
         sentence = "shape was {}, is {}".format(*shapes)

@@ -376,3 +376,29 @@ def test_needs_no_torch(released: Path, ranks: Path) -> None:
         "assert v.outcome == 'pass'; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, released, ranks], check=True, timeout=60)
+
+
+class TestShown:
+    def test_in_a_terminal_a_notebook_and_files(self, tmp_path: Path, ranks: Path) -> None:
+        weights, expected = models.planted()
+        verdict = rankscope.check(models.save(tmp_path / "v2", weights), ranks, how=NO_STORE)
+        assert "fails: 5 of 17 matrices break a rule" in str(verdict)
+        assert "fails: 5 of 17" in repr(verdict)
+        assert "<table" in verdict._repr_html_()
+        for suffix in (".json", ".csv", ".md", ".html", ".xml", ".sarif"):
+            verdict.save(tmp_path / f"verdict{suffix}")
+            text = (tmp_path / f"verdict{suffix}").read_text().replace("\\", "")
+            assert all(name in text for name in expected), suffix
+
+    def test_a_baseline_of_weights_in_memory(self, tmp_path: Path, ranks: Path) -> None:
+        rankscope.update_baseline(models.model(), tmp_path / "ranks.json", how=NO_STORE)
+        assert (tmp_path / "ranks.json").read_bytes() == ranks.read_bytes()
+
+    def test_an_update_keeps_what_was_asked(self, tmp_path: Path, released: Path) -> None:
+        place = tmp_path / "ranks.json"
+        selection = rankscope.Selection(include=("*mlp*",))
+        kept = rankscope.baseline(released, metrics=("rank",), eps=(0.1, 0.2), selection=selection)
+        rankscope.write_baseline(kept, place)
+        before = place.read_bytes()
+        rankscope.update_baseline(models.model(), place, how=NO_STORE)
+        assert place.read_bytes() == before

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rankscope.roles import role_of
 from rankscope.rows import Row
+
+# What models tie. Other matrices may be equal too, and are two to the model: one that was deepened
+# by repeating its layers, and has lost one, has lost one.
+TIED_ROLES = frozenset({"embedding", "head"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +22,8 @@ class Pairing:
         removed: names of the first that the second has not got, in the order of the first.
         added: names of the second that the first has not got.
         renamed: from the old name to the new one, content equal.
-        tied: from a name that only one has to the matrix that it is tied to: equal to one that
-            stands in both, such as an output layer that shares the embedding's weights.
+        tied: from a name that only one has to the matrix that it is tied to, which stands in both
+            and is equal: an output layer that shares the embedding's weights, or the reverse.
     """
 
     common: tuple[str, ...]
@@ -46,14 +51,16 @@ def pair(before: Mapping[str, Row], after: Mapping[str, Row]) -> Pairing:
         content = _content(before[name])
         # Tied then, or, where the weights have moved on, still equal to what it was tied to.
         twin = shared[0].get(content) or shared[1].get(content)
-        if twin is not None:
+        if twin is not None and (_embeds(name, before[name]) or _embeds(twin, after[twin])):
             tied[name] = twin
         elif content in new:
             renamed[name] = new.pop(content)
     taken = set(renamed.values())
     for name in fresh:
         twin = shared[1].get(_content(after[name]))
-        if name not in taken and twin is not None:
+        if name in taken or twin is None:
+            continue
+        if _embeds(name, after[name]) or _embeds(twin, after[twin]):
             tied[name] = twin
     return Pairing(
         common,
@@ -62,6 +69,12 @@ def pair(before: Mapping[str, Row], after: Mapping[str, Row]) -> Pairing:
         renamed,
         tied,
     )
+
+
+def _embeds(name: str, row: Row) -> bool:
+    """Whether a matrix is an embedding, or a head, which may share its weights."""
+    role = role_of(name, row["kind"])
+    return row["kind"] == "embedding" or (role is not None and role.name in TIED_ROLES)
 
 
 def _by_content(rows: Mapping[str, Row], names: Sequence[str]) -> dict[str | None, str]:

@@ -11,6 +11,7 @@ from rankscope.text import inert
 from rankscope.views.cilog import short
 from rankscope.views.gatewords import (
     NOTHING,
+    by_kind,
     change,
     headline,
     next_step,
@@ -116,6 +117,7 @@ def _remarks(verdict: Verdict, *, everything: bool) -> list[Remark]:
     place = "" if verdict.failures else f"{subject(verdict)}: "
     bad = verdict.outcome == "incomplete"
     lines = [Remark(place + headline(verdict), strong=not bad, lacking=bad)]
+    lines += _shown(by_kind(verdict.failures), "kinds of layers", everything=everything)
     # What became of a reading is in its row; why there is none, or what the new name is, is not.
     reasons = [
         f"{short(one.name)}: {told(one)}"

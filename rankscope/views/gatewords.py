@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from rankscope.gate.findings import Finding, brief
 from rankscope.gate.verdict import Verdict
+from rankscope.layerkinds import by_layer_kind, role_keys
+from rankscope.rows import Row
 from rankscope.text import inert
 from rankscope.views.cilog import short
 from rankscope.views.numbers import counted, number
@@ -58,6 +60,26 @@ def by_matrix(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
     for one in findings:
         groups.setdefault(one.name, []).append(one)
     return groups
+
+
+def by_kind(failures: Sequence[Finding]) -> list[str]:
+    """What broke in which layers, a line for each kind of layer that a name tells.
+
+    Of a metric the largest change is told: `value projections, layers 3, 17: rank -33.3%`.
+    """
+    rows: list[Row] = [{"name": one.name, "finding": one} for one in failures]
+    lines = []
+    for label, group in by_layer_kind(rows).items():
+        if role_keys(group[0]["name"], "linear")["role"] is not None:
+            found: dict[str, list[Finding]] = {}
+            for row in group:
+                found.setdefault(row["finding"].metric, []).append(row["finding"])
+            worst = [max(of_one, key=lambda one: one.excess) for of_one in found.values()]
+            told = (
+                f"{inert(one.metric)} {change(one)}".removesuffix(f" {NOTHING}") for one in worst
+            )
+            lines.append(f"{short(label)}: {', '.join(told)}")
+    return lines
 
 
 def summed_up(notes: Sequence[Finding]) -> list[str]:

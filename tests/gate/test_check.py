@@ -214,6 +214,17 @@ class TestNames:
         verdict = check(models.save(tmp_path / "v2", weights), ranks)
         assert found(verdict) == {"b": {"removed"}}
 
+    def test_copied_layers_are_not_tied(self, tmp_path: Path) -> None:
+        """A model deepened by repeating its layers: one that is gone is gone."""
+        weights = models.model()
+        weights[models.UP] = weights[models.UP.replace(".1.", ".0.")]
+        ranks = tmp_path / "ranks.json"
+        before = models.save(tmp_path / "v1", weights)
+        rankscope.write_baseline(rankscope.baseline(before, how=NO_STORE), ranks)
+        del weights[models.UP]
+        verdict = check(models.save(tmp_path / "v2", weights), ranks)
+        assert found(verdict) == {models.UP: {"removed"}}
+
     def test_two_names_change_places(self, tmp_path: Path, ranks: Path) -> None:
         """Nothing is missing by name, and what the names stand for has changed."""
         weights = models.model()

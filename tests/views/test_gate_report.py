@@ -170,6 +170,15 @@ def test_notes_are_summed_up_by_kind() -> None:
     assert len(gate.report(made).remarks(True)) == 297
 
 
+def test_kinds_of_layers_are_told_with_their_worst() -> None:
+    found = [finding(NAME.format(i), excess=i + 1.0, after=8 - i) for i in (0, 1, 2, 5)]
+    found += [finding(NAME.format(1), "removed", after=None), finding("odd.thing")]
+    lines = [one.text for one in gate.report(verdict(*found)).remarks(False)]
+    told = [line for line in lines if "projection" in line]
+    assert told == ["value projections, layers 0-2, 5: rank -62.5%, removed"]
+    assert not [line for line in lines if line.startswith("odd")]  # nothing is known of it
+
+
 def test_reasons_and_what_is_lacking_are_told() -> None:
     renamed = finding("a", "renamed", before="a", after="b", sentence="renamed to b, content equal")
     made = verdict(nonfinite("n"), renamed, lacking=({"name": "x", "reason": "worker lost"},))

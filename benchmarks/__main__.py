@@ -159,6 +159,21 @@ def bench_gate(folder: Path) -> None:
     show(f"1 000 tensors in 30 shards, {size / 1e9:.2f} GB", turns(commands, env, 7))
 
 
+def bench_headers(folder: Path) -> None:
+    """Headers and plan of a model of 1 000 tensors, however it is stored."""
+    safe, torches, distributed = models.headers(folder)
+    peer = [PYTHON, "-m", "benchmarks.peers.headers"]
+    commands = {
+        "inspect, 30 safetensors shards": [*RANKSCOPE, "inspect", str(safe)],
+        "inspect, 30 torch shards": [*RANKSCOPE, "inspect", str(torches)],
+        "inspect, DCP of 8 ranks": [*RANKSCOPE, "inspect", str(distributed)],
+        "torch.load(mmap=True), 30 torch shards": [*peer, str(torches)],
+        "FileSystemReader.read_metadata, DCP": [*peer, str(distributed)],
+        "python -c 'import torch'": [PYTHON, "-c", "import torch"],
+    }
+    show("Headers and plan of 1 000 tensors", turns(commands, {}, 7, memory=True))
+
+
 def bench_adapter(folder: Path) -> None:
     """LoRA of rank 16 on 4096-wide layers through its factors, against forming the products."""
     many, few = folder / "adapter", folder / "few"
@@ -196,6 +211,7 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "run": bench_run,
     "theory": bench_theory,
     "gate": bench_gate,
+    "headers": bench_headers,
     "adapter": bench_adapter,
     "llama": bench_llama,
 }

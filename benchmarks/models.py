@@ -95,6 +95,40 @@ def sharded(folder: Path, shards: int, layers: int, width: int) -> None:
     os.utime(index, (OLD, OLD))
 
 
+def headers(folder: Path) -> tuple[Path, Path, Path]:
+    """1 000 small tensors three times: in 30 safetensors shards, 30 torch shards, a DCP of 8 ranks.
+
+    Only headers are to be read of them, which are those of a model of any width.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from tests.checkpoints.dcp_dirs import craft
+
+    safe, torches, distributed = (folder / name for name in ("safetensors", "torch", "dcp"))
+    sharded(safe, 30, 111, 64)
+    torches.mkdir()
+    whole: dict[str, Any] = {}
+    for shard in sorted(safe.glob("*.safetensors")):
+        tensors = load_file(shard)
+        torch.save(tensors, torches / f"{shard.stem}.bin")
+        whole |= tensors
+    index = json.loads((safe / "model.safetensors.index.json").read_text())
+    index["weight_map"] = {
+        name: file.replace(".safetensors", ".bin") for name, file in index["weight_map"].items()
+    }
+    (torches / "model.bin.index.json").write_text(json.dumps(index))
+    pieces = {name: [tuple(piece.shape) for piece in t.chunk(8)] for name, t in whole.items()}
+    boxes = {
+        name: [
+            ((rank * sizes[0][0], *[0] * (len(size) - 1)), size) for rank, size in enumerate(sizes)
+        ]
+        for name, sizes in pieces.items()
+    }
+    craft(distributed, {name: (tensor, boxes[name]) for name, tensor in whole.items()}, files=8)
+    return safe, torches, distributed
+
+
 def small_run(folder: Path, snapshots: int) -> None:
     """A run of MLP-BN-4-128's size: five small matrices a snapshot."""
     folder.mkdir(parents=True)

@@ -47,6 +47,12 @@ def identity_or_absence(path: Path | str) -> Identity:
         return Identity(os.path.abspath(path), ABSENT, 0, 0)
 
 
+def seen_from_here(path: Path) -> Path:
+    """The path as a person in the working directory writes it, where the file is below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def unchanged(seen: Iterable[Identity]) -> bool:
     """Whether files still are what they were, and what was absent still is."""
     try:

@@ -22,12 +22,13 @@ def read_json(path: Path, limit: int) -> object:
     return parse_json(path, read_limited(path, limit), "")
 
 
-def read_limited(path: Path, limit: int) -> bytes:
-    """The content of a file of at most `limit` bytes."""
+def read_limited(path: Path, limit: int, advice: str = "") -> bytes:
+    """The content of a file of at most `limit` bytes; `advice` is for whoever has a larger one."""
     file = RandomAccessFile(path)
     try:
         if file.size > limit:
-            raise InputRejected(path, f"{file.size} bytes, expected at most {limit}")
+            reason = f"{file.size} bytes, expected at most {limit}"
+            raise InputRejected(path, f"{reason}: {advice}" if advice else reason)
         return bytes(file.read(0, file.size))
     finally:
         file.close()
@@ -101,7 +102,7 @@ class JsonObject:
         value = self.value.get(key)
         if value is None:
             return None
-        if not _is_finite(value) or value < minimum:
+        if not is_finite(value) or value < minimum:
             least = "" if minimum == -math.inf else f" of at least {minimum:g}"
             raise self.wrong(key, f"a number{least}")
         return float(value)
@@ -135,7 +136,8 @@ class JsonObject:
         return f"{self._where}.{key}" if self._where else key
 
 
-def _is_finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
+    """Whether a parsed value is a number that a float holds."""
     # An integer of thousands of digits is JSON, and no float.
     if type(value) is int:
         return abs(value) < 2**63

@@ -12,7 +12,6 @@ The rules need no model knowledge (docs/formats.md lists them):
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import math
 import re
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from rankscope.dtypes import why_not_measured
 from rankscope.errors import UsageError
 from rankscope.records import Kind, Listing, MatrixSpec, Skipped, TensorInfo
+from rankscope.text import nearest
 
 if TYPE_CHECKING:
     pass
@@ -219,7 +219,7 @@ def check_globs(patterns: Sequence[str], names: Iterable[str], option: str) -> N
     known = list(dict.fromkeys(names))
     for pattern in patterns:
         if not _any_match(known, (pattern,)):
-            near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.3)
+            near = nearest(pattern, known)
             hint = f"; nearest: {', '.join(near)}" if near else ""
             raise UsageError(f"{option} {pattern!r} matches no matrix{hint}")
 

@@ -47,7 +47,7 @@ class RankScope:
         self,
         source: Source,
         baseline: Path | str | None = None,
-        rules: Sequence[str] = (),
+        rules: str | Sequence[str] = (),
         *,
         selection: Selection | None = None,
         how: How | None = None,
@@ -58,7 +58,7 @@ class RankScope:
             source: a checkpoint's path, relative to where pytest runs; a mapping of names to
                 arrays; or a `torch.nn.Module`.
             baseline: the baseline's path, relative to the test file; None for rules alone.
-            rules: as in docs/ci.md, beside the default ones.
+            rules: one or several, as in docs/ci.md, beside the default ones.
             selection: which matrices; None for those of the baseline, or all.
             how: route, workers, store.
 
@@ -67,9 +67,10 @@ class RankScope:
             UsageError: a rule that is not understood or about nothing.
         """
         __tracebackhide__ = True
+        from rankscope.files import seen_from_here
         from rankscope.release import check, update_baseline
 
-        place = None if baseline is None else self.directory / baseline
+        place = None if baseline is None else seen_from_here(self.directory / baseline)
         if place is not None and self.update:
             update_baseline(source, place, selection=selection, how=how)
             self.written.append(place)
@@ -96,7 +97,7 @@ class RankScope:
 def message(verdict: Verdict) -> str:
     """What a failed test shows: the verdict, then the worst matrices, one a line."""
     from rankscope.views.cilog import short
-    from rankscope.views.gatewords import by_matrix, headline, subject, told
+    from rankscope.views.gatewords import by_matrix, headline, next_step, subject, told
 
     found = by_matrix(verdict.failures)
     lines = [f"{short(name)}: {'; '.join(map(told, of_one))}" for name, of_one in found.items()]
@@ -105,8 +106,7 @@ def message(verdict: Verdict) -> str:
     ]
     more = [f"and {len(lines) - MANY} more"] if len(lines) > MANY else []
     shown = [f"  {line}" for line in [*lines[:MANY], *more]]
-    known = verdict.baseline is not None
-    advice = [f"`pytest {UPDATE}` accepts the new state"] if known and found else []
+    advice = [f"`pytest {UPDATE}` accepts the new state"] if found and next_step(verdict) else []
     return "\n".join([f"{subject(verdict)}: {headline(verdict)}", *shown, *advice])
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from rankscope.api import MEMORY, Source, analyze
+from rankscope.errors import UsageError
 from rankscope.files import atomic_write
 from rankscope.gate.baseline import (
     METRICS,
@@ -59,6 +60,7 @@ def baseline(
     norm: Norm = "frobenius",
     selection: Selection | None = None,
     how: How | None = None,
+    base: Path | str | None = None,
 ) -> Baseline:
     """Measure what a released model is, to be compared with the next one.
 
@@ -70,13 +72,15 @@ def baseline(
         norm: what eps is relative to.
         selection: which matrices; the check is about the same ones.
         how: route, workers, store, progress.
+        base: the model that it is an adapter of, to be merged in.
 
     Raises:
         InputRejected: it is not sound, no single checkpoint, or not all of it can be measured.
         UsageError: an unknown metric, a glob that matches nothing.
     """
     question = Question(tuple(metrics), tuple(eps), norm)
-    return _renewed(source, Baseline(question, selection or Selection(), {}), how)
+    known = Baseline(question, selection or Selection(), {})
+    return _renewed(source, Demand(baseline=known, base=_path(base)), how)
 
 
 def update_baseline(
@@ -103,7 +107,7 @@ def update_baseline(
         known = replace(known, selection=selection or known.selection)
     else:
         known = nothing_yet((DEFAULT_EPS,), "frobenius", selection)
-    write_baseline(_renewed(source, known, how), path)
+    write_baseline(_renewed(source, Demand(baseline=known), how), path)
 
 
 def write_baseline(kept: Baseline, path: Path | str) -> None:
@@ -116,15 +120,16 @@ def write_baseline(kept: Baseline, path: Path | str) -> None:
         file.write(to_text(kept).encode("utf-8"))
 
 
-def check(
+def check(  # noqa: PLR0913 - likewise
     source: Source,
     baseline: Path | str | None = None,
-    rules: Sequence[str] = (),
+    rules: str | Sequence[str] = (),
     *,
     eps: Sequence[float] = (DEFAULT_EPS,),
     norm: Norm = "frobenius",
     selection: Selection | None = None,
     how: How | None = None,
+    base: Path | str | None = None,
 ) -> Check:
     """Say whether a model keeps what its baseline, or rules alone, demand of it.
 
@@ -132,11 +137,12 @@ def check(
         source: one checkpoint, a file or a model's directory; or weights in memory, a mapping of
             names to arrays or tensors, or a `torch.nn.Module`.
         baseline: the file that `write_baseline` wrote; None for rules on the model alone.
-        rules: as in docs/ci.md, beside the default ones.
+        rules: one or several, as in docs/ci.md, beside the default ones.
         eps: thresholds where there is no baseline, which has its own.
         norm: what eps is relative to, likewise.
         selection: which matrices; None for those of the baseline, or all.
         how: route, workers, store, progress.
+        base: the model that it is an adapter of, to be merged in.
 
     Raises:
         InputRejected: the model or the baseline is not sound.
@@ -148,27 +154,39 @@ def check(
     """
     known = None if baseline is None else read_baseline(baseline)
     place = None if baseline is None else str(baseline)
-    demand = Demand(tuple(rules), known, place, tuple(eps), norm, selection)
+    demand = Demand(_several(rules), known, place, tuple(eps), norm, selection, _path(base))
     name = str(source) if isinstance(source, str | Path) else str(MEMORY)
     verdict = verdict_on(name, _table(source, demand, how or How()), demand)
     return Check(**{part.name: getattr(verdict, part.name) for part in fields(verdict)})
 
 
-def check_headers(source: Path | str, baseline: Path | str, rules: Sequence[str] = ()) -> Verdict:
+def check_headers(
+    source: Path | str, baseline: Path | str, rules: str | Sequence[str] = ()
+) -> Verdict:
     """Compare names, shapes and types with a baseline, and read no weights; see `check`."""
-    demand = Demand(tuple(rules), read_baseline(baseline), str(baseline))
+    demand = Demand(_several(rules), read_baseline(baseline), str(baseline))
     return verdict_on_headers(source, demand)
 
 
-def _renewed(source: Source, known: Baseline, how: How | None) -> Baseline:
+def _several(rules: str | Sequence[str]) -> tuple[str, ...]:
+    return (rules,) if isinstance(rules, str) else tuple(rules)
+
+
+def _path(base: Path | str | None) -> Path | None:
+    return None if base is None else Path(base)
+
+
+def _renewed(source: Source, demand: Demand, how: How | None) -> Baseline:
     """What would be the next baseline."""
-    table = _table(source, Demand(baseline=known), how or How())
-    return baseline_of(table, known.question, known.selection)
+    table = _table(source, demand, how or How())
+    return baseline_of(table, demand.question, demand.chosen)
 
 
 def _table(source: Source, demand: Demand, how: How) -> Table:
     if isinstance(source, str | Path):
         return measured(source, demand, how)
+    if demand.base is not None:
+        raise UsageError("weights in memory are merged with no base")
     demand.book()  # before any work
     asked = demand.question
     return analyze(

@@ -135,6 +135,23 @@ class SnapshotWriter:
         """
         self._opened().append(_checked_step(step), record)
 
+    def flush(self) -> None:
+        """Wait until every snapshot that was saved is on the disk.
+
+        Raises:
+            OutputFailed: one could not be written; those before it are intact.
+        """
+        self._opened()
+        self._collect(0)
+
+    def saved(self, step: int) -> bool:
+        """Whether a snapshot of this step is on the disk, or on its way there.
+
+        A run that is resumed from before a snapshot comes to its step again.
+        """
+        paths = [self._path(step, suffix) for suffix in SUFFIXES.values()]
+        return any(step == other for other, _ in self._pending) or any(p.exists() for p in paths)
+
     def close(self) -> None:
         """Wait until everything is written; closing twice is fine.
 
@@ -176,8 +193,7 @@ class SnapshotWriter:
         return self.run_dir / SNAPSHOTS / f"step-{step:08d}{suffix}"
 
     def _refuse_twice(self, step: int) -> None:
-        paths = [self._path(step, suffix) for suffix in SUFFIXES.values()]
-        if any(step == other for other, _ in self._pending) or any(p.exists() for p in paths):
+        if self.saved(step):
             raise UsageError(
                 f"{self.run_dir}: step {step} is saved already; save each step once, "
                 "or remove the snapshots after the step that you resume from"

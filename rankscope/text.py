@@ -7,12 +7,21 @@ through `printable` and then through its own format's escaping.
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 # Control, format (bidi, zero width), surrogate, private use, unassigned; line and paragraph
 # separators: Unicode's general categories of what is not seen as itself.
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+MANY_WORDS = 50  # between the dots of a name; no module tree that people write is half as deep
+
+# Comparing two names takes up to a millisecond, more where they are longer than people's are.
+MANY_NAMES = 500
+LONG_NAME = 150
 
 ORDER = re.compile(r"##(?=\w*\[)")  # what CI systems take for an order to themselves
 
@@ -46,6 +55,21 @@ def inert(text: str) -> str:
     return ORDER.sub(r"\\x23\\x23", printable(text).replace("::", r":\x3a"))
 
 
+def nearest(word: str, names: Iterable[str]) -> list[str]:
+    """Up to three names that are closest to one that is not among them, for a hint.
+
+    Of more names than can be compared in a moment, one for all that differ in numbers only.
+
+    >>> nearest("model.upp", ["model.up", "model.down", "head"])[0]
+    'model.up'
+    """
+    known = [name for name in names if len(name) <= LONG_NAME]
+    if len(known) > MANY_NAMES:
+        alike = {re.sub(r"\d+", "0", name): name for name in reversed(known)}
+        known = list(alike.values())[-MANY_NAMES:]
+    return difflib.get_close_matches(word[:LONG_NAME], known, n=3, cutoff=0.3)
+
+
 def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts numbers in names as numbers.
 
@@ -68,3 +92,30 @@ def shortened(text: str, width: int) -> str:
         return text
     head = max(0, (width - 1) // 4)
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def shortened_names(names: Sequence[str], width: int) -> list[str]:
+    """Names of a column in at most `width` characters each, numbers of layers kept.
+
+    Whole words are left out, first what most names of the column have, for it tells them apart
+    least; the last two words stay.
+
+    >>> shortened_names(["model.layers.0.self_attn.k_proj.weight", "lm_head.weight"], 27)
+    ['…0.self_attn.k_proj.weight', 'lm_head.weight']
+    """
+    counts = Counter(word for name in names for word in set(name.split(".")))
+    return [_fewer_words(name, width, counts) for name in names]
+
+
+def _fewer_words(name: str, width: int, counts: Counter[str]) -> str:
+    words = name.split(".")
+    if len(words) > MANY_WORDS:
+        return shortened(name, width)
+    spare = [i for i, word in enumerate(words[:-2]) if not any(map(str.isdigit, word))]
+    shown = name
+    for i in sorted(spare, key=lambda i: -counts[words[i]]):
+        if len(shown) <= width:
+            break
+        words[i] = "…"
+        shown = re.sub(r"\.?…[.…]*", "…", ".".join(words))
+    return shortened(shown, width)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankscope.text import INVISIBLE, printable, shortened
+from rankscope.text import INVISIBLE, nearest, printable, shortened
 
 # Hypothesis leaves lone surrogates out of text unless asked.
 any_text = st.text(st.characters(exclude_categories=()))
@@ -58,3 +60,22 @@ def test_shortened_fits_and_keeps_both_ends(text: str, width: int) -> None:
         assert text.startswith(short[:cut])
         assert text.endswith(short[cut + 1 :])
         assert len(short) == width
+
+
+class TestNearest:
+    def test_of_many_names_one_for_all_that_differ_in_numbers(self) -> None:
+        names = [f"layers.{i}.{part}_proj.weight" for i in range(2000) for part in "qkv"]
+        found = nearest("layers.7.k_prj.weight", names)
+        assert found[0] == "layers.0.k_proj.weight"
+        assert len(found) == 3
+
+    def test_of_few_the_very_one(self) -> None:
+        assert nearest("h.17.q", [f"h.{i}.q.w" for i in range(30)])[0] == "h.17.q.w"
+
+    def test_names_that_nobody_writes_take_no_time(self) -> None:
+        rng = random.Random(0)
+        names = ["".join(rng.choices("abc.", k=150)) for _ in range(20_000)]
+        names += ["x" * 1000 + str(i) for i in range(1000)]
+        start = time.perf_counter()
+        nearest(names[0][1:], names)
+        assert time.perf_counter() - start < 30  # some minutes where each is compared

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from rankscope.errors import RankScopeError
-from trainers import digits
+from trainers import digits, images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,14 +16,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m trainers", description="Train something small and write a run directory."
     )
     drivers = parser.add_subparsers(required=True, metavar="DRIVER")
-    digits.add_arguments(
-        drivers.add_parser(
-            "digits", help="MLP-BN-L-H on scikit-learn's handwritten digits, in seconds"
-        )
-    )
+    for name, driver, meaning in (
+        ("digits", digits, "MLP-BN-L-H on scikit-learn's handwritten digits, in seconds"),
+        ("classify", images, "P1's networks on images, resumed where they were killed"),
+    ):
+        chosen = drivers.add_parser(name, help=meaning)
+        driver.add_arguments(chosen)
+        chosen.set_defaults(driver=driver)
     options = parser.parse_args(arguments)
     try:
-        digits.run(digits.from_options(options))
+        options.driver.run(options.driver.from_options(options))
     except RankScopeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -21,18 +21,13 @@ from rankscope.snapshots import (
     RunRecord,
     SnapshotWriter,
 )
+from trainers.schedule import P1_DROPS, burst_steps, drops_passed, snapshot_epochs
 
 if TYPE_CHECKING:
     from trainers.classify import Split
     from trainers.networks import MlpBn
 
 CLASSES = 10
-TEST_SHARE = 0.25
-# One split for every run: --seed varies the initialisation and the order of the samples.
-SPLIT_SEED = 0
-
-# P1, appendix B.1: the learning rate is divided by 10 at epochs 60, 100 and 200 of 500.
-DROPS = (60 / 500, 100 / 500, 200 / 500)
 
 PROGRESS_LINES = 10
 
@@ -144,41 +139,26 @@ def from_options(options: argparse.Namespace) -> Args:
 def load_split() -> Split:
     """The digits, each pixel standardised with the training images' mean and deviation."""
     import torch
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     from trainers.classify import Split
+    from trainers.data.bundled import digits
 
-    samples, labels = load_digits(return_X_y=True)
-    train_samples, test_samples, train_labels, test_labels = train_test_split(
-        samples, labels, test_size=TEST_SHARE, stratify=labels, random_state=SPLIT_SEED
-    )
+    images = digits()
+    train_samples = images.train_images.flatten(1).double().numpy()
+    test_samples = images.test_images.flatten(1).double().numpy()
     mean, deviation = train_samples.mean(axis=0), train_samples.std(axis=0)
     deviation[deviation == 0] = 1  # a pixel that is white in every image
     return Split(
         torch.tensor((train_samples - mean) / deviation, dtype=torch.float32),
-        torch.tensor(train_labels),
+        images.train_labels,
         torch.tensor((test_samples - mean) / deviation, dtype=torch.float32),
-        torch.tensor(test_labels),
+        images.test_labels,
     )
 
 
 def learning_rate(args: Args, epoch: int) -> float:
     """The learning rate of an epoch, counted from 0: P1's drops at the same share of the run."""
-    drops = sum(epoch >= max(1, round(share * args.epochs)) for share in DROPS)
-    return float(args.mu / 10**drops)
-
-
-def snapshot_epochs(args: Args) -> frozenset[int]:
-    """After which epochs to save; 0 is the initialisation."""
-    return frozenset(round(i * args.epochs / args.snapshots) for i in range(args.snapshots + 1))
-
-
-def burst_steps(args: Args, steps: int) -> frozenset[int]:
-    """The steps to save because a snapshot is due soon after; an epoch has `steps` of them."""
-    ends = {epoch * steps for epoch in snapshot_epochs(args)}
-    before = {step for end in ends for step in range(max(0, end - args.burst + 1), end)}
-    return frozenset(before - ends)
+    return float(args.mu / 10 ** drops_passed(P1_DROPS, epoch, args.epochs))
 
 
 def describe(args: Args, model: MlpBn, split: Split) -> RunRecord:
@@ -254,13 +234,18 @@ def train(args: Args, model: MlpBn, split: Split, writer: SnapshotWriter) -> Non
     )
     order = torch.Generator().manual_seed(args.seed)
     steps = len(split.train_samples) // args.batch_size
-    due, burst = snapshot_epochs(args), burst_steps(args, steps)
+    due = snapshot_epochs(args.epochs, args.snapshots)
+    burst = burst_steps(due, steps, args.burst)
     step = 0
     for epoch in range(args.epochs + 1):
         if epoch > 0:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(args, epoch - 1)
-            for _ in train_epoch(model, split, optimiser, args.batch_size, order):
+            samples, labels = split.train_samples, split.train_labels
+            updates = train_epoch(
+                model, samples.__getitem__, labels, optimiser, args.batch_size, order
+            )
+            for _ in updates:
                 step += 1
                 if step in burst:
                     writer.save(step, model)

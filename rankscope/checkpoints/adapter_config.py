@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ class Patterns(NamedTuple):
         value = self.otherwise if found is None else found
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not abs(value) < 1e300:  # NaN too
-            raise NotScaled(f"adapter_config.json: {self.key} is {value!r:.40}, expected a number")
+            raise NotScaled(f"adapter_config.json: {self.key} is {_told(value)}, expected a number")
         return float(value)
 
 
@@ -78,7 +79,7 @@ def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
     """
     kind = config.get("peft_type")
     if kind != "LORA":
-        raise NotScaled(f"adapter_config.json: peft_type is {kind!r:.40}, expected 'LORA'")
+        raise NotScaled(f"adapter_config.json: peft_type is {_told(kind)}, expected 'LORA'")
     for key in VARIANTS:
         if config.get(key):
             raise NotScaled(f"adapter_config.json: {key} makes something else of the factors")
@@ -93,6 +94,12 @@ def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
 
 def check_work(config: Mapping[str, Any], modules: int) -> None:
     """Refuse patterns that would take too long to be matched; raises `NotScaled`."""
+    targets = config.get("target_parameters")
+    if isinstance(targets, list) and len(targets) * modules > MAX_MATCHES:
+        raise NotScaled(
+            f"adapter_config.json: {len(targets)} target_parameters for {modules} modules, "
+            "which take too long to be matched"
+        )
     for key in ("rank_pattern", "alpha_pattern"):
         patterns = [pattern for pattern, _ in _patterns(config, "r", key).values]
         tame = sum(PLAIN.fullmatch(pattern) is None for pattern in patterns)
@@ -101,6 +108,11 @@ def check_work(config: Mapping[str, Any], modules: int) -> None:
                 f"adapter_config.json: {key} has {len(patterns)} entries for {modules} modules, "
                 "which take too long to be matched"
             )
+
+
+def _told(value: object) -> str:
+    """A value in a reason, of which every module has one: cut before it is written."""
+    return f"{reprlib.repr(value):.60}"
 
 
 def _patterns(config: Mapping[str, Any], key: str, pattern_key: str) -> Patterns:
@@ -113,13 +125,13 @@ def _patterns(config: Mapping[str, Any], key: str, pattern_key: str) -> Patterns
 def _ends(module: str, pattern: str) -> bool:
     """Whether a module is meant, by PEFT's own rule."""
     short = len(pattern) <= MAX_PATTERN and len(module) <= MAX_NAME
-    few = pattern.count("(") <= MAX_GROUPS and pattern.count("|") <= MAX_ALTERNATIVES
-    if not short or not few or TAME.fullmatch(pattern) is None:
-        raise NotScaled(f"adapter_config.json: the pattern {pattern!r:.60} is not matched safely")
+    few = short and pattern.count("(") <= MAX_GROUPS and pattern.count("|") <= MAX_ALTERNATIVES
+    if not few or TAME.fullmatch(pattern) is None:
+        raise NotScaled(f"adapter_config.json: the pattern {_told(pattern)} is not matched safely")
     try:
         return re.match(rf"(.*\.)?({pattern})$", module) is not None
     except re.error as error:
-        text = f"adapter_config.json: the pattern {pattern!r:.60} is none: {error}"
+        text = f"adapter_config.json: the pattern {_told(pattern)} is none: {error}"
         raise NotScaled(text) from error
 
 
@@ -136,11 +148,11 @@ def why_not_merged(config: Mapping[str, Any]) -> str | None:
         return "no adapter_config.json beside it, expected one of PEFT"
     kind = config.get("peft_type")
     if kind != "LORA":
-        return f"adapter_config.json: peft_type is {kind!r:.40}, expected 'LORA'"
+        return f"adapter_config.json: peft_type is {_told(kind)}, expected 'LORA'"
     for key in (*VARIANTS, *UNMERGED):
         if config.get(key):
             return f"adapter_config.json: {key} is set: its base is used in another way"
     start = config.get("init_lora_weights", True)
     if start not in PLAIN_STARTS:
-        return f"init_lora_weights is {start!r:.40}: the base's own weights were changed for it"
+        return f"init_lora_weights is {_told(start)}: the base's own weights were changed for it"
     return None

@@ -16,7 +16,7 @@ from rankscope.checkpoints.boxes import Box, pieces
 from rankscope.checkpoints.closing import Closing
 from rankscope.checkpoints.dcp_chunks import Chunk, Place, covered
 from rankscope.checkpoints.dcp_files import ChunkFiles, Section
-from rankscope.checkpoints.dcp_metadata import Contents, Described, parse
+from rankscope.checkpoints.dcp_metadata import JOIN, Contents, Described, parse
 from rankscope.checkpoints.dcp_names import named
 from rankscope.checkpoints.folders import CHUNKS_SUFFIX
 from rankscope.checkpoints.inert_nodes import BadPickle, shown
@@ -58,7 +58,7 @@ class DcpCheckpoint(Closing):
         missing: list[Skipped] = []
         name: str | None = None
         try:
-            contents = parse(read_limited(self._metadata, MAX_PICKLE_BYTES))
+            contents = parse(read_limited(self._metadata, MAX_PICKLE_BYTES, JOIN))
             for name, leaf in named(contents):
                 reason = leaf.reason if leaf.tensor is None else _why_not(leaf.tensor)
                 if leaf.tensor is None or reason:

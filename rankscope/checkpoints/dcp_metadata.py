@@ -8,8 +8,10 @@ run: see `inert_pickle`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeGuard
 
 from rankscope.checkpoints.dcp_chunks import Chunk, Place
 from rankscope.checkpoints.inert_nodes import (
@@ -18,6 +20,7 @@ from rankscope.checkpoints.inert_nodes import (
     Dictionary,
     Global,
     Opaque,
+    TooLarge,
     shown,
 )
 from rankscope.checkpoints.inert_pickle import interpret
@@ -27,9 +30,14 @@ METADATA = "torch.distributed.checkpoint.metadata"
 STORAGE_INFO = "torch.distributed.checkpoint.filesystem._StorageInfo"
 SHARDED = "torch.distributed._shard.sharded_tensor.metadata"  # before PyTorch 2.3
 
-# Ours: a chunk takes some 70 opcodes, so that 256 ranks may hold 330 tensors; at most some 150
-# bytes of memory an opcode.
-MAX_OPCODES = 6_000_000
+# Ours: a chunk takes 70 opcodes, 143 bytes of the file, 1.8 kB of memory and some 50 microseconds
+# (docs/performance.md), so that these are 285 000 chunks (1100 tensors on 256 ranks), 0.5 GB and
+# a quarter of a minute. Made to harm, they take 1.5 GB: see `inert_machine.MAX_OBJECTS`.
+MAX_OPCODES = 20_000_000
+JOIN = (
+    "where you trust it, join it into one torch file: "
+    "python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIRECTORY FILE"
+)
 
 ENUMS = (f"{METADATA}._MEM_FORMAT_ENCODING", f"{SHARDED}.MEM_FORMAT_ENCODING")
 
@@ -72,9 +80,18 @@ def parse(data: bytes) -> Contents:
     """The contents that `.metadata` describe.
 
     Raises:
-        BadPickle: damaged, or it holds what torch does not write there.
+        BadPickle: damaged, too large, or it holds what torch does not write there.
     """
-    top = _fields(interpret(data, BUILDERS, _no_storage, MAX_OPCODES), f"{METADATA}.Metadata")
+    return _parsed(data, MAX_OPCODES)
+
+
+@lru_cache(maxsize=1)  # every task of a worker opens the same checkpoint; the bytes are the key
+def _parsed(data: bytes, most_opcodes: int) -> Contents:
+    try:
+        root = interpret(data, BUILDERS, _no_storage, most_opcodes)
+    except TooLarge as error:
+        raise BadPickle(f"{error}: {JOIN}") from error
+    top = _fields(root, f"{METADATA}.Metadata")
     places = _places(top.get("storage_data"))
     tensors: dict[str, Described] = {}
     objects: list[str] = []
@@ -136,11 +153,11 @@ def _places(node: object) -> dict[tuple[str, object], Place]:
     return places
 
 
-def _place(fields: Mapping[str, object]) -> Place:
-    transforms = fields.get("transform_descriptors") or []
-    match fields.get("relative_path"), fields.get("offset"), fields.get("length"), transforms:
-        case str(file), int(offset), int(length), [*steps] if _fits(offset) and _fits(length):
-            return Place(file, offset, length, tuple(str(step)[:100] for step in steps))
+def _place(fields: Mapping[object, object]) -> Place:
+    file, start, length = fields.get("relative_path"), fields.get("offset"), fields.get("length")
+    steps = fields.get("transform_descriptors") or ()
+    if isinstance(file, str) and _fits(start) and _fits(length) and isinstance(steps, list | tuple):
+        return Place(file, start, length, tuple(str(step)[:100] for step in steps))
     raise BadPickle("a piece is stored at something else than a file, an offset and a length")
 
 
@@ -156,23 +173,29 @@ def _paths(node: object) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _items(node: object, what: str) -> list[tuple[object, object]]:
+def _items(node: object, what: str) -> Iterator[tuple[object, object]]:
     if not isinstance(node, Dictionary):
         raise BadPickle(f"{what} is no dictionary")
     return node.pairs
 
 
-def _fields(node: object, kind: str) -> dict[str, object]:
-    """The fields of a dataclass, which pickle keeps as one dictionary."""
-    match node:
-        case Opaque(name, [Dictionary(pairs, None)]) if name == kind:
-            return {key: value for key, value in pairs if isinstance(key, str)}
+def _fields(node: object, kind: str) -> dict[object, object]:
+    """The fields of a dataclass, which pickle keeps as one dictionary.
+
+    Its keys are looked at before they are hashed: see `inert_pickle`.
+    """
+    if isinstance(node, Opaque) and node.name == kind and len(node.parts) == 1:
+        (state,) = node.parts
+        if isinstance(state, Dictionary) and state.attributes is None:
+            if set(map(type, state.items[::2])) <= {str}:
+                return dict(state.pairs)
+            raise BadPickle(f"holds {kind} with a field whose name is not text")
     found = shown(node.name) if isinstance(node, Opaque) else f"a {type(node).__name__}"
     raise BadPickle(f"holds {found}, expected {kind}")
 
 
-def _fits(number: int) -> bool:
-    return 0 <= number < 2**63
+def _fits(number: object) -> TypeGuard[int]:
+    return isinstance(number, int) and 0 <= number < 2**63
 
 
 def _whole(value: object, what: str) -> tuple[int, ...]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 
 class BadPickle(Exception):
     """Why a pickle is refused, in one line; the reader adds the path."""
+
+
+class TooLarge(BadPickle):
+    """A pickle of more than is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +26,18 @@ class Dictionary:
     """A dictionary as the pairs that were set, in order; a key may stand twice.
 
     Attributes:
-        pairs: keys and values.
+        items: keys and values in turn; a tuple for each pair would take most of the memory.
         attributes: what was set on the object beside its items; None spares memory.
     """
 
-    pairs: list[tuple[object, object]] = field(default_factory=list)
+    items: list[object] = field(default_factory=list)
     attributes: list[object] | None = None
+
+    @property
+    def pairs(self) -> Iterator[tuple[object, object]]:
+        """Keys and values; copies nothing, since one that holds itself is walked at every depth."""
+        each = iter(self.items)
+        return zip(each, each, strict=True)
 
 
 @dataclass(slots=True, eq=False)

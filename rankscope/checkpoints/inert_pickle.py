@@ -8,16 +8,16 @@ node that says what would have been called; calls that are not on the caller's l
 
 from __future__ import annotations
 
-import pickletools
-import warnings
+import struct
 from collections.abc import Callable, Mapping
 
-from rankscope.checkpoints.inert_nodes import BadPickle, Builder, shown
-from rankscope.checkpoints.inert_opcodes import STEPS, Machine
+from rankscope.checkpoints.inert_arguments import CODES, NAMES, READERS, Reader
+from rankscope.checkpoints.inert_machine import Machine
+from rankscope.checkpoints.inert_nodes import BadPickle, Builder, TooLarge, shown
+from rankscope.checkpoints.inert_opcodes import STEPS, STEPS_WITH, Step, StepWith
 
 # Ours: a tensor takes 31 opcodes and some 110 bytes in torch's pickles, and the largest released
-# models have some 100 000 tensors over all their files; an opcode costs at most some 150 bytes
-# of memory.
+# models have some 100 000 tensors over all their files.
 MAX_PICKLE_BYTES = 64_000_000
 MAX_OPCODES = 3_000_000
 
@@ -41,30 +41,63 @@ def interpret(
         `builders` and `persistent` return, nested; may contain itself.
 
     Raises:
-        BadPickle: damaged, too large, or it calls what is not in `builders`.
+        BadPickle: damaged, too large (`TooLarge`), or it calls what is not in `builders`.
     """
     if len(data) > MAX_PICKLE_BYTES:
-        raise BadPickle(f"pickle of {len(data)} bytes, expected at most {MAX_PICKLE_BYTES}")
+        raise TooLarge(f"pickle of {len(data)} bytes, expected at most {MAX_PICKLE_BYTES}")
     machine = Machine(builders, persistent)
     try:
-        with warnings.catch_warnings():
-            # pickletools undoes escapes in text, and Python warns of unknown ones.
-            warnings.simplefilter("ignore")
-            _run(machine, data, most_opcodes)
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
-        # What pickletools raises for damage, an empty stack, an unknown memo index.
+        _run(machine, data, most_opcodes)
+    except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
+        # What a bad argument, its end, an empty stack, an unknown memo index raise.
         raise BadPickle(f"pickle is damaged: {shown(str(error))}") from error
     if len(machine.stack) != 1 or machine.marked:
         raise BadPickle("pickle is damaged: objects are left over at its end")
     return machine.stack[0]
 
 
+def _refusal(code: int) -> Callable[..., None]:
+    """What an opcode does that is not on the list, whether it has an argument or not."""
+
+    def step(_: Machine, __: object = None) -> None:
+        if code in NAMES:
+            raise BadPickle(f"pickle uses {NAMES[code]}, which no checkpoint needs")
+        raise ValueError(f"opcode {bytes([code])!r} is unknown")
+
+    return step
+
+
+def _with_argument(code: int) -> tuple[Reader, StepWith] | None:
+    read = READERS.get(code)
+    return None if read is None else (read, STEPS_WITH.get(NAMES[code]) or _refusal(code))
+
+
+# By the opcode's byte.
+_STEPS: tuple[Step, ...] = tuple(
+    STEPS.get(NAMES.get(code, "")) or _refusal(code) for code in range(256)
+)
+_STEPS_WITH = tuple(map(_with_argument, range(256)))
+_STOP = CODES["STOP"]
+
+
 def _run(machine: Machine, data: bytes, most_opcodes: int) -> None:
-    """Every opcode up to STOP. Raises ValueError, IndexError or KeyError for damage."""
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if count >= most_opcodes:
-            raise BadPickle(f"pickle of more than {most_opcodes} opcodes")
-        step = STEPS.get(opcode.name)
-        if step is None:
-            raise BadPickle(f"pickle uses {opcode.name}, which no checkpoint needs")
-        step(machine, argument)
+    """Every opcode up to STOP. Raises ValueError, IndexError, KeyError or struct.error for damage.
+
+    A turn of this loop is what opening a large checkpoint spends its time on.
+    """
+    at, end, steps, steps_with = 0, len(data), _STEPS, _STEPS_WITH  # locals are faster
+    for _ in range(most_opcodes):
+        if at >= end:
+            raise ValueError("it ends before STOP")
+        code = data[at]
+        at += 1
+        found = steps_with[code]
+        if found is None:
+            steps[code](machine)
+        else:
+            read, step = found
+            argument, at = read(data, at)
+            step(machine, argument)
+        if code == _STOP:
+            return
+    raise TooLarge(f"pickle of more than {most_opcodes} opcodes")

@@ -7,6 +7,7 @@ type, a shape that does not fit, two models in one checkpoint that would have it
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -29,6 +30,10 @@ MAX_KNOWN = 256
 AS_STORED = ("fp8", "float8")
 
 
+# Each layout once, for names are matched against it, with the models that have it.
+Known = dict[Layout, list[Section]]
+
+
 class Placing(NamedTuple):
     """What one layout says of one tensor."""
 
@@ -42,9 +47,12 @@ def laid_out(checkpoint: Checkpoint, files: ModelFiles) -> Checkpoint:
     Raises:
         InputRejected: config.json is no JSON.
     """
-    known = tuple(islice(_known(files.config), MAX_KNOWN + 1))
-    if len(known) > MAX_KNOWN:
+    found = tuple(islice(_known(files.config), MAX_KNOWN + 1))
+    if len(found) > MAX_KNOWN:
         return checkpoint
+    known: Known = defaultdict(list)
+    for layout, section in found:
+        known[layout].append(section)
     listing = checkpoint.listing
     tensors = tuple(_placed(tensor, known) for tensor in listing.tensors)
     if tensors == listing.tensors:
@@ -69,14 +77,15 @@ def _sections(config: Mapping[str, Any], model: str, depth: int) -> Iterator[Sec
             yield from _sections(value, model, depth + 1)
 
 
-def _placed(tensor: TensorInfo, known: tuple[tuple[Layout, Section], ...]) -> TensorInfo:
+def _placed(tensor: TensorInfo, known: Known) -> TensorInfo:
     """A tensor with what all that is known of it agrees on."""
     if tensor.factors is not None or tensor.channels_last or 0 in tensor.shape:
         return tensor
     found = [
         placing
-        for layout, section in known
+        for layout, sections in known.items()
         if len(tensor.shape) == layout.axes and layout.names(tensor.name)
+        for section in sections
         if (placing := _place(layout, section, tensor)) is not None
     ]
     # Of two models in one checkpoint, the one whose numbers do not fit is not meant.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from rankscope.checkpoints.adapter_config import why_not_merged
@@ -15,6 +16,7 @@ from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected
 from rankscope.records import Checkpoint, Factors, Listing, TensorInfo
+from rankscope.text import nearest
 
 # Where both ways round have the same shape, a base without config.json is certain unless a layer
 # is called what transformers' Conv1D layers are.
@@ -84,6 +86,8 @@ class _Plan:
         self._whole = whole
         self._tensors = {tensor.name: tensor for tensor in base.tensors}
         self._unread = {item.name for item in (*base.skipped, *base.missing)}
+        self._saved = {*_saved(files.adapter), *TIED}
+        self._held: dict[str, str] = {}
         self.changes: dict[str, Change] = {}
 
     def hold(self, tensor: TensorInfo) -> None:
@@ -103,6 +107,9 @@ class _Plan:
             return
         if tensor.dtype not in FLOATS:
             self._reject(tensor.name, f"is {tensor.dtype}, expected floating point")
+        first = self._held.setdefault(name, tensor.name)
+        if first != tensor.name:
+            self._reject(tensor.name, f"stands for {name}, as {first} does")
         info = replace(tensor, name=name, sources=tensor.sources or (tensor.name,))
         if known is not None:
             info = replace(info, sources=info.sources + (known.sources or (name,)))
@@ -113,13 +120,18 @@ class _Plan:
 
     def _is_added(self, parts: Sequence[str]) -> bool:
         """Whether a tensor that the base has not got belongs to a module that is saved whole."""
-        saved = {*_saved(self._settings), *TIED}
-        start = next((i for i, part in enumerate(parts[:-1]) if part in saved), None)
+        start = next((i for i, part in enumerate(parts[:-1]) if part in self._saved), None)
         if start is None:
             return False
         # Under another prefix it is there, and the names do not fit.
-        tail = "." + ".".join(parts[start:])
-        return not any(f".{name}".endswith(tail) for name in self._tensors)
+        tail = ".".join(["", *parts[start:]])[::-1]
+        near = bisect_left(self._backwards, tail)
+        return not any(name.startswith(tail) for name in self._backwards[near : near + 1])
+
+    @cached_property
+    def _backwards(self) -> list[str]:
+        """The base's names, a dot before each, read from the end, in order: equal ends meet."""
+        return sorted(f".{tensor.name}"[::-1] for tensor in self._base.tensors)
 
     def add(self, pair: Pair, product: TensorInfo) -> None:
         """Add a product to a tensor of the base."""
@@ -178,7 +190,7 @@ class _Plan:
         return "model_type" not in self._config and module in CONV1D_NAMES
 
     def _unknown(self, name: str, tensor: str) -> InputRejected:
-        near = difflib.get_close_matches(name, list(self._tensors), n=2, cutoff=0.3)
+        near = nearest(name, self._tensors)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         reason = f"changes {name}, which is not in {self._base.path}{hint}"
         return InputRejected(self._adapter.path, reason, tensor=tensor)

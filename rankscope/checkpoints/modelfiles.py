@@ -62,7 +62,8 @@ class ModelFiles:
         if self.directory is None:
             return {}
         path = self.directory / name
-        if not os.path.isfile(path):
+        # What is there and no file, a link into nothing, would have said how to read the weights.
+        if not os.path.lexists(path):
             return {}
         document = parse_strict(path, read_limited(path, MAX_CONFIG_BYTES), name)
         # Anybody may call a file config.json; what is no object says nothing of a model.

@@ -174,7 +174,7 @@ class _Walk:
 def _children(node: object) -> Iterator[tuple[str | None, object, str]]:
     """What a node holds: the key, the object, and why tensors in it are not read, if so."""
     if isinstance(node, Dictionary):
-        is_optimiser = len(node.pairs) == 2 and (
+        is_optimiser = len(node.items) == 4 and (
             {_key(key) for key, _ in node.pairs} == {"state", "param_groups"}
         )
         for key, value in node.pairs:

@@ -194,7 +194,7 @@ def _dictionary(name: str, arguments: tuple[object, ...]) -> object:
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise BadPickle(f"{name} is made of something else than pairs")
-        made.pairs.append((pair[0], pair[1]))
+        made.items.extend(pair)
     return made
 
 

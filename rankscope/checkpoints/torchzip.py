@@ -9,14 +9,15 @@ ever run: see `inert_pickle`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from rankscope.checkpoints.flat import FlatCheckpoint, Span
 from rankscope.checkpoints.inert_nodes import BadPickle, shown
 from rankscope.checkpoints.inert_pickle import MAX_PICKLE_BYTES, interpret
-from rankscope.checkpoints.torch_names import named_leaves
+from rankscope.checkpoints.torch_names import Leaf, named_leaves
 from rankscope.checkpoints.torch_stubs import BUILDERS, StorageStub, TensorStub, persistent_stub
 from rankscope.checkpoints.zipfiles import Entry, zip_entries
 from rankscope.dtypes import itemsize
@@ -140,7 +141,7 @@ def _checkpoint(archive: _Archive) -> Checkpoint:
     spans: dict[str, Span] = {}
     skipped: list[Skipped] = []
     try:
-        named = named_leaves(interpret(data, BUILDERS, persistent_stub))
+        named = _leaves(data)
     except BadPickle as error:
         raise InputRejected(path, str(error)) from error
     for name, leaf in named:
@@ -158,6 +159,11 @@ def _checkpoint(archive: _Archive) -> Checkpoint:
         str(path), "torch", tuple(tensors.values()), tuple(skipped), files=(str(path),)
     )
     return FlatCheckpoint(listing, archive.file, spans)
+
+
+@lru_cache(maxsize=1)  # every task of a worker opens the same file; the pickle's bytes are the key
+def _leaves(data: bytes) -> Sequence[tuple[str, Leaf[TensorStub]]]:
+    return tuple(named_leaves(interpret(data, BUILDERS, persistent_stub)))
 
 
 def _span(archive: _Archive, tensor: TensorStub) -> Span:

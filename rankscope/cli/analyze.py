@@ -87,10 +87,10 @@ def analyze(
 ) -> None:
     """Measure how many directions each weight matrix really uses.
 
-    PATH is a checkpoint (safetensors, PyTorch, HDF5, Keras, NumPy),
-    a sharded or Hugging Face model directory, a directory of
-    training snapshots, which becomes a series ordered by step,
-    or a directory of such runs, which becomes a sweep.
+    PATH is a checkpoint (safetensors, PyTorch, GGUF, HDF5, Keras,
+    NumPy), a sharded or Hugging Face model directory, an adapter,
+    a directory of training snapshots, which becomes a series
+    ordered by step, or a directory of such runs, which becomes a sweep.
 
     Examples:
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from rankscope.cli.certify import certify
 from rankscope.cli.check import check
 from rankscope.cli.diff import diff
 from rankscope.cli.inspect import inspect
-from rankscope.errors import RankScopeError
+from rankscope.cli.options import INCOMPLETE
+from rankscope.errors import InputRejected, RankScopeError
 from rankscope.text import inert
 from rankscope.version import __version__
 
@@ -49,9 +51,12 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
             kept = "; what was finished is kept" if kwargs.get("no_store") is False else ""
             _fail(f"interrupted{kept}", INTERRUPTED)
         except BrokenPipeError:
-            # The reader has seen enough (`| head`). Python would complain once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _silence()  # the reader has seen enough (`| head`)
             sys.exit(0)
+        except OSError as error:
+            _fail(*_of_the_system(error))
+        except MemoryError:
+            _fail("error: this needs more memory than there is", INCOMPLETE)
 
     return run
 
@@ -88,8 +93,24 @@ def root(
 def main() -> None:
     """The console script."""
     start_with_one_thread()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that a terminal's or a build's encoding has no letters for is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     gc.set_threshold(FEW_COLLECTIONS)
     app()
+
+
+def _of_the_system(error: OSError) -> tuple[str, int]:
+    """What to say of a path that may not be looked at, or a full disk behind stdout; the code."""
+    if error.filename is not None:
+        return f"error: {inert(str(error.filename))}: {error.strerror}", InputRejected.exit_code
+    _silence()
+    return f"error: {error.strerror or error}", INCOMPLETE
+
+
+def _silence() -> None:
+    """Let nothing more reach a stdout that takes nothing; Python would complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(text: str, code: int) -> NoReturn:

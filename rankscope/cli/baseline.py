@@ -19,7 +19,7 @@ from rankscope.cli.measuring import (
     how_of,
     store_warnings,
 )
-from rankscope.cli.options import Exclude, Include, Metrics, Model
+from rankscope.cli.options import Base, BaselineMetrics, Exclude, Include, Model
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
 
@@ -29,9 +29,10 @@ def baseline(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The file, JSON, to be committed.")
     ],
-    metric: Metrics = None,
+    metric: BaselineMetrics = None,
     eps: Eps = None,
     norm: NormOption = "frobenius",
+    base: Base = None,
     include: Include = None,
     exclude: Exclude = None,
     workers: Workers = None,
@@ -67,6 +68,7 @@ def baseline(
                 norm=norm,
                 selection=Selection(tuple(include or ()), tuple(exclude or ())),
                 how=replace(how, progress=progress),
+                base=base,
             ),
         )
     write_baseline(kept, output)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rankscope.cli.measuring import NoStore, Store, Verify, Workers, how_of, store_warnings
-from rankscope.cli.options import INCOMPLETE, Everything, Exclude, Include, Model
+from rankscope.cli.options import INCOMPLETE, Base, Everything, Exclude, Include, Model
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import show
 
 if TYPE_CHECKING:
+    from rankscope.gate.baseline import Baseline
     from rankscope.gate.check import Demand
     from rankscope.gate.verdict import Verdict
     from rankscope.measure import How
@@ -41,7 +42,14 @@ def check(
             "'added: none', each with 'for GLOB' about some matrices only. Repeatable.",
         ),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="What is printed, for whom.")] = "text",
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="What is printed: text, json, junit, github, markdown or sarif.",
+        ),
+    ] = "text",
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -61,11 +69,12 @@ def check(
         Path | None,
         typer.Option(
             "--config",
-            help="Settings. Default: the nearest rankscope.toml, or [tool.rankscope.check] in "
-            "pyproject.toml, upwards of here.",
+            help="Settings. Default: the nearest rankscope.toml, or \\[tool.rankscope.check] "
+            "in pyproject.toml, upwards of here.",
             show_default=False,
         ),
     ] = None,
+    base: Base = None,
     include: Include = None,
     exclude: Exclude = None,
     everything: Everything = False,
@@ -87,6 +96,7 @@ def check(
 
         rankscope check model/ --baseline ranks.json --format github -o junit.xml
     """
+    from rankscope.gate.baseline import baseline_of
     from rankscope.gate.check import verdict_on, verdict_on_headers
     from rankscope.views.formats import check_suffix
 
@@ -97,15 +107,16 @@ def check(
         check_suffix(path)
         check_directory(path)
     demand = _demand(config, baseline, tuple(rule or ()), include, exclude, update=update)
+    demand = replace(demand, base=base)
     if headers:
         verdict = verdict_on_headers(model, demand)
         _tell(verdict, form, output or (), everything=everything)
         _end(verdict)
     table = _measure(model, demand, how)
-    verdict = verdict_on(str(model), table, demand)
+    verdict = replace(verdict_on(str(model), table, demand), accepted=update)
     _tell(verdict, form, output or (), everything=everything)
-    if update and demand.name is not None:
-        _write(table, demand, Path(demand.name))
+    if update and demand.baseline is not None and demand.name is not None:
+        _write(baseline_of(table, demand.baseline.question, demand.chosen), Path(demand.name))
         return
     _end(verdict)
 
@@ -120,7 +131,8 @@ def _demand(
     update: bool,
 ) -> Demand:
     """What the options ask, beside what the project has settled; the options come last and win."""
-    from rankscope.gate.baseline import Baseline, nothing_yet, read_baseline
+    from rankscope.files import seen_from_here
+    from rankscope.gate.baseline import nothing_yet, read_baseline
     from rankscope.gate.check import Demand
     from rankscope.gate.configuration import find_configuration, read_configuration
     from rankscope.matrices import Selection
@@ -129,9 +141,13 @@ def _demand(
     selection = settled.selection
     if include or exclude:
         selection = Selection(tuple(include or ()), tuple(exclude or ()))
-    place = baseline or settled.baseline
+    place = baseline
+    if place is None and settled.baseline is not None:
+        place = seen_from_here(settled.baseline)
     if update and place is None:
         raise typer.BadParameter("--update needs to know where the baseline lies: --baseline FILE")
+    if place is not None and update:
+        check_directory(place)
     known: Baseline | None = None
     if place is not None and update and not place.exists():  # the first one: nothing was there
         known = nothing_yet(settled.eps, settled.norm, selection)
@@ -171,12 +187,10 @@ def _tell(verdict: Verdict, form: Format, files: Sequence[Path], *, everything: 
     sys.stdout.flush()
 
 
-def _write(table: Table, demand: Demand, place: Path) -> None:
-    """Make the table the new baseline."""
-    from rankscope.gate.baseline import baseline_of
+def _write(renewed: Baseline, place: Path) -> None:
     from rankscope.release import write_baseline
 
-    write_baseline(baseline_of(table, demand.question, demand.chosen), place)
+    write_baseline(renewed, place)
     announce(place)
 
 

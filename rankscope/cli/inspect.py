@@ -25,6 +25,8 @@ def inspect(
 ) -> None:
     """Tell what is in there, what would be measured and at what cost, from headers only.
 
+    Nothing is computed, and no weights are read.
+
     Examples:
 
         rankscope inspect model/

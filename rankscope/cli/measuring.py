@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankscope.text import printable
+from rankscope.text import inert
 
 if TYPE_CHECKING:
     from rankscope.measure import How
@@ -57,4 +57,4 @@ def store_warnings() -> Iterator[None]:
         warnings.simplefilter("always", StoreWarning)
         yield
     for text in dict.fromkeys(str(warning.message) for warning in caught):
-        typer.echo(f"warning: {printable(text)}", err=True)
+        typer.echo(f"warning: {inert(text)}", err=True)

@@ -16,6 +16,7 @@ Paths = Annotated[
     list[Path],
     typer.Argument(
         help="Checkpoint files, model directories, run directories; several of any.",
+        metavar="PATH",
         show_default=False,
     ),
 ]
@@ -33,7 +34,7 @@ Exclude = Annotated[
 Base = Annotated[
     Path | None,
     typer.Option(
-        "--base", help="The model that PATH is an adapter of; merge it in.", show_default=False
+        "--base", help="The model that it is an adapter of; merge it in.", show_default=False
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
@@ -52,6 +53,16 @@ DEFAULT_METRICS = (
     "nuclear_norm",
     "condition_number",
 )
+BASELINE_METRICS = (
+    "rank",
+    "effective_rank",
+    "numerical_rank",
+    "stable_rank",
+    "energy_rank",
+    "spectral_norm",
+    "frobenius_norm",
+    "nuclear_norm",
+)
 OTHER_METRICS = (
     "schatten_norm(p)",
     "schatten_ratio(p,q)",
@@ -68,6 +79,15 @@ Metrics = Annotated[
         help="A metric, with parameters as in 'schatten_norm(0.5)'. Repeatable. "
         f"Default: all of {', '.join(DEFAULT_METRICS)}. "
         f"On request: {', '.join(OTHER_METRICS)}.",
+    ),
+]
+BaselineMetrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-m",
+        "--metric",
+        help="A metric, as of `rankscope analyze`. Repeatable. "
+        f"Default: {', '.join(BASELINE_METRICS)}.",
     ),
 ]
 Output = Annotated[

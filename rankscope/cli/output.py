@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from rankscope.errors import OutputFailed
-from rankscope.text import printable
+from rankscope.text import inert
 
 
 def check_output(path: Path) -> None:
@@ -37,4 +37,4 @@ def check_directory(path: Path) -> None:
 
 def announce(path: Path) -> None:
     """Say on stderr where the result went."""
-    typer.echo(f"wrote {printable(str(path))}", err=True)
+    typer.echo(f"wrote {inert(str(path))}", err=True)

@@ -11,6 +11,7 @@ import typer
 
 from rankscope.cli.options import INCOMPLETE
 from rankscope.cli.output import announce
+from rankscope.text import inert
 
 if TYPE_CHECKING:
     from rankscope.views.report import Remark, Report
@@ -57,5 +58,5 @@ def complain(remarks: Iterable[Remark], *, told: bool) -> None:
     if not told:
         for remark in remarks:
             if remark.lacking:
-                typer.echo(remark.text, err=True)
+                typer.echo(inert(remark.text), err=True)
     typer.echo(f"incomplete: not everything could be measured (exit code {INCOMPLETE})", err=True)

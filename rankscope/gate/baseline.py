@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.errors import InputRejected, UsageError
-from rankscope.jsonobject import JsonObject, read_limited
+from rankscope.jsonobject import JsonObject, is_finite, read_limited
 from rankscope.matrices import Selection
 from rankscope.metrics.thresholded import Norm
 from rankscope.question import Question
@@ -40,6 +40,8 @@ METRICS = (
 )
 
 DIGITS = 6
+
+ADVICE = "write it with `rankscope baseline MODEL -o FILE`"
 
 # What a matrix is, beside its readings.
 FACTS = ("content", "dtype", "kind", "shape", "status")
@@ -125,12 +127,11 @@ def read_baseline(path: Path | str) -> Baseline:
         InputRejected: it is not there, no baseline, of another version, or not whole.
     """
     path = Path(path)
+    if not path.exists():
+        raise InputRejected(path, f"no such file; {ADVICE}")
     document = JsonObject(path, "", parse_strict(path, read_limited(path, MAX_BYTES), "baseline"))
     if document.value.get("schema") != SCHEMA:
-        advice = "write it with `rankscope baseline MODEL -o FILE`"
-        raise InputRejected(
-            path, f"schema is {document.value.get('schema')!r}, expected {SCHEMA!r}: {advice}"
-        )
+        raise document.wrong("schema", f"{SCHEMA!r}: {ADVICE}")
     asked = document.needed("question", document.object("question"))
     matrices = document.needed("matrices", document.object("matrices"))
     try:
@@ -148,7 +149,7 @@ def _question(asked: JsonObject) -> Question:
     if norm not in get_args(Norm):
         raise asked.wrong("norm", f"one of {', '.join(get_args(Norm))}")
     levels = asked.array("eps")
-    if not all(isinstance(level, float | int) for level in levels):
+    if not all(map(is_finite, levels)):
         raise asked.wrong("eps", "a list of numbers")
     return Question(_words(asked, "metrics"), tuple(map(float, levels)), cast("Norm", norm))
 

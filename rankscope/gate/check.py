@@ -17,7 +17,7 @@ from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.provenance import made_now
 from rankscope.question import Question
 from rankscope.rows import Row
-from rankscope.series import single
+from rankscope.series import on_base, single
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
 from rankscope.table import COMPLETE, Table
@@ -35,6 +35,7 @@ class Demand:
         eps: thresholds where there is no baseline; one has its own.
         norm: what eps is relative to, likewise.
         selection: which matrices; None for the baseline's own, or all.
+        base: the model that it is an adapter of, to be merged in.
     """
 
     rules: tuple[str, ...] = ()
@@ -43,13 +44,16 @@ class Demand:
     eps: tuple[float, ...] = (DEFAULT_EPS,)
     norm: Norm = "frobenius"
     selection: Selection | None = None
+    base: Path | None = None
 
     @property
     def question(self) -> Question:
-        """What is to be read off the spectra."""
-        if self.baseline is not None:
-            return self.baseline.question
-        return Question(metrics_in(self.rules) or METRICS[:1], self.eps, self.norm)
+        """What is to be read off the spectra: the baseline's columns, and those of bounds."""
+        bounds = metrics_in(self.rules)
+        if self.baseline is None:
+            return Question(bounds or METRICS[:1], self.eps, self.norm)
+        asked = self.baseline.question
+        return replace(asked, metrics=tuple(dict.fromkeys((*asked.metrics, *bounds))))
 
     @property
     def chosen(self) -> Selection:
@@ -60,7 +64,8 @@ class Demand:
     def book(self) -> RuleBook:
         """The rules; `UsageError` where one makes no sense."""
         columns = [column.key for column in self.question.columns()]
-        return rule_book(self.rules, columns, compared=self.baseline is not None)
+        kept = None if self.baseline is None else self.baseline.columns
+        return rule_book(self.rules, columns, kept)
 
 
 def measured(source: Path | str, demand: Demand, how: How) -> Table:
@@ -71,7 +76,8 @@ def measured(source: Path | str, demand: Demand, how: How) -> Table:
         UsageError: the demand makes no sense.
     """
     demand.book()  # before any work
-    return tabulated([single(source)], demand.question, demand.chosen, replace(how, keyed=True))
+    series = on_base([single(source)], demand.base)
+    return tabulated(series, demand.question, demand.chosen, replace(how, keyed=True))
 
 
 def verdict_on(source: str, table: Table, demand: Demand) -> Verdict:
@@ -90,7 +96,7 @@ def verdict_on_headers(source: Path | str, demand: Demand) -> Verdict:
         InputRejected: it is not sound, or no single checkpoint.
         UsageError: a rule that is not understood or about nothing.
     """
-    return _verdict(demand, _headers(Path(source), demand.chosen), readings=False)
+    return _verdict(demand, _headers(Path(source), demand), readings=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +125,11 @@ def _measured(source: str, table: Table) -> _Model:
     )
 
 
-def _headers(source: Path, selection: Selection) -> _Model:
+def _headers(source: Path, demand: Demand) -> _Model:
     """Rows without readings, from headers alone."""
     nothing = SpectrumStore(None, ROUTE_VERSION)
-    (entry,) = take_inventory([single(source)], selection, [nothing]).entries
+    series = on_base([single(source)], demand.base)
+    (entry,) = take_inventory(series, demand.chosen, [nothing]).entries
     rows: dict[str, Row] = {
         spec.name: {
             "name": spec.name,
@@ -165,6 +172,7 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
         model.lacking,
         tuple(dict.fromkeys(rule.text for rule in (*book.given, *book.defaults))),
         model.provenance,
+        readings,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from rankscope.dtypes import FLOATS
 from rankscope.gate.baseline import rounded
 from rankscope.gate.findings import Finding, beyond, moved, of_state, undefined
 from rankscope.gate.rules import (
@@ -50,11 +51,20 @@ def compare(sides: Sides, book: RuleBook) -> tuple[Finding, ...]:
     found: list[Finding] = []
     for name, row in sides.after.items():
         old = None if sides.before is None else sides.before.get(name)
-        found += _of_matrix(name, old, row, book.rules_for(name), sides.readings)
+        rules = book.rules_for(name, refined=old is not None and _finer(row, old))
+        found += _of_matrix(name, old, row, rules, sides.readings)
     if sides.before is not None and pairing is not None:
         found += _removed(pairing.removed, sides.before, sides.unread, book)
         found += _other_names(pairing, sides.before, sides.after, book)
     return tuple(sorted(found, key=lambda one: (not one.failure, -one.excess)))
+
+
+def _finer(row: Row, old: Row) -> bool:
+    """Whether a matrix is rounded less than it was; what is encoded is rounded most."""
+    now, then = (
+        FLOATS[one["dtype"]].unit_roundoff if one["dtype"] in FLOATS else 1.0 for one in (row, old)
+    )
+    return now < then
 
 
 def _of_matrix(

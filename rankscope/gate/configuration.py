@@ -6,6 +6,7 @@ The nearest one upwards of the working directory holds; paths in it are relative
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from rankscope.errors import InputRejected, UsageError
-from rankscope.jsonobject import read_limited
+from rankscope.jsonobject import is_finite, read_limited
 from rankscope.matrices import Selection
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 
@@ -56,7 +57,7 @@ def find_configuration(start: Path) -> Configuration:
     for directory in (start.absolute(), *start.absolute().parents):
         for name in (OWN, SHARED):
             path = directory / name
-            if path.is_file():
+            if os.path.lexists(path):  # a broken link is no reason to check without rules
                 found = _section(path)
                 if found is not None:
                     return _configuration(path, found)
@@ -72,19 +73,19 @@ def read_configuration(path: Path) -> Configuration:
 
 
 def _section(path: Path) -> Mapping[str, Any] | None:
-    """The gate's table; a file of our own holds it under `check`, or is it."""
+    """The gate's table; a file of our own may hold it under `check`, or be it."""
     try:
         document: Any = tomllib.loads(read_limited(path, MAX_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputRejected(path, f"is not TOML: {error}") from error
-    if path.name == SHARED:
-        for key in ("tool", "rankscope", "check"):
-            document = document.get(key) if isinstance(document, dict) else None
-    else:
-        document = document.get("check", document)
-    if document is not None and not isinstance(document, dict):
+    found = document
+    for key in ("tool", "rankscope", "check"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if found is None and path.name != SHARED:
+        found = document.get("check", document)
+    if found is not None and not isinstance(found, dict):
         raise UsageError(f"{path}: check is no table")
-    return document
+    return found
 
 
 def _configuration(path: Path, found: Mapping[str, Any]) -> Configuration:
@@ -121,6 +122,6 @@ def _texts(path: Path, found: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _levels(path: Path, value: object) -> tuple[float, ...]:
     levels = value if isinstance(value, list) else [value]
-    if not levels or not all(type(one) in (int, float) for one in levels):
+    if not levels or not all(map(is_finite, levels)):
         raise UsageError(f"{path}: eps is {value!r}, expected a number or several")
     return tuple(map(float, levels))

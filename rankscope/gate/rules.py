@@ -119,7 +119,7 @@ class StateRule(Rule):
 
 # Without any configuration. The rank counts what is above 1e-3 of the norm and is an integer, so
 # that in small matrices a single direction is more than its share. Rounding to bfloat16 adds noise
-# and so raises the effective rank, by up to 4 % of what training leaves (docs/ci.md); a drop is
+# and so raises the effective rank of steep spectra (docs/ci.md says by how much); a drop is
 # another matter. A norm that moves by a fifth is another scale. `numerical_rank` sees lost
 # directions however weak they were, and is compared only where both were stored in one type.
 DEFAULT_RULES = (
@@ -188,6 +188,11 @@ def _bound(words: str, glob: str) -> Rule | None:
     return BoundRule(words, match[1], glob, cast("Comparison", match[2]), float(bound[1]), side)
 
 
+# What rounding raises: where the baseline was stored more coarsely, its fall is no loss. Only the
+# default rule stands back; a user's own is taken at its word.
+RAISED_BY_ROUNDING = "effective_rank"
+
+
 @dataclass(frozen=True, slots=True)
 class RuleBook:
     """The rules of a check, later ones winning over earlier ones that say as much of a matrix.
@@ -200,11 +205,21 @@ class RuleBook:
     given: tuple[Rule, ...]
     defaults: tuple[Rule, ...]
 
-    def rules_for(self, name: str) -> list[Rule]:
-        """The rules that hold of one matrix, one per subject and kind of requirement."""
+    def rules_for(self, name: str, *, refined: bool = False) -> list[Rule]:
+        """The rules that hold of one matrix, one per subject and kind of requirement.
+
+        Args:
+            name: the matrix.
+            refined: whether it is stored more finely than it was.
+        """
         own = [rule for rule in self.given if rule.concerns(name)]
         told = {rule.subject for rule in own}
-        rules = [rule for rule in self.defaults if rule.subject not in told]
+        rules = [
+            rule
+            for rule in self.defaults
+            if rule.subject not in told
+            if not (refined and rule.subject.startswith(RAISED_BY_ROUNDING))
+        ]
         kept: dict[tuple[str, str], Rule] = {}
         for rule in own:
             if isinstance(rule, StateRule) and not rule.forbidden:  # takes back what was said
@@ -214,14 +229,13 @@ class RuleBook:
 
 
 def metrics_in(texts: Iterable[str]) -> tuple[str, ...]:
-    """The metrics that rules are about, as they are asked for, each once.
+    """The metrics that bounds are on, as they are asked for, each once.
 
     Raises:
         UsageError: one is not understood.
     """
-    subjects = (parse_rule(text).subject for text in texts)
-    known = (subject for subject in subjects if subject not in (STATUS, *STRUCTURE))
-    return tuple(dict.fromkeys(subject.partition("@")[0] for subject in known))
+    bounds = (rule for rule in map(parse_rule, texts) if isinstance(rule, BoundRule))
+    return tuple(dict.fromkeys(rule.subject.partition("@")[0] for rule in bounds))
 
 
 def _requirement(rule: Rule) -> str:
@@ -231,13 +245,14 @@ def _requirement(rule: Rule) -> str:
     return rule.comparison if isinstance(rule, BoundRule) else "state"
 
 
-def rule_book(texts: Iterable[str], columns: Sequence[str], *, compared: bool) -> RuleBook:
+def rule_book(texts: Iterable[str], columns: Sequence[str], kept: Sequence[str] | None) -> RuleBook:
     """The rules that a user writes, beside the default ones for what there is to be read.
 
     Args:
         texts: one rule each.
-        columns: the keys of the readings; the default rules of a metric hold at every eps.
-        compared: whether there is a baseline; without one no change can be told.
+        columns: the keys of the readings.
+        kept: those that the baseline has too; None without one, when no change can be told. The
+            default rules of a metric hold at every eps.
 
     Raises:
         UsageError: one is not understood, is about a reading that is not among the columns, or
@@ -246,20 +261,21 @@ def rule_book(texts: Iterable[str], columns: Sequence[str], *, compared: bool) -
     given = tuple(map(parse_rule, texts))
     defaults = tuple(map(parse_rule, DEFAULT_RULES))
     for rule in given:
-        if not compared and (isinstance(rule, ChangeRule) or rule.subject in STRUCTURE):
+        if kept is None and (isinstance(rule, ChangeRule) or rule.subject in STRUCTURE):
             raise UsageError(f"rule {rule.text!r} compares, and there is no --baseline")
-        if rule.subject not in (*columns, STATUS, *STRUCTURE):
-            near = difflib.get_close_matches(rule.subject, columns, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(columns)}"
-            where = "in the baseline" if compared else "asked for"
+        there = kept if isinstance(rule, ChangeRule) and kept is not None else columns
+        if rule.subject not in (*there, STATUS, *STRUCTURE):
+            near = difflib.get_close_matches(rule.subject, there, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(there)}"
+            where = "asked for" if kept is None else "in the baseline"
             raise UsageError(f"rule {rule.text!r}: {rule.subject} is not {where}; {hint}")
-    if not compared:
+    if kept is None:
         return RuleBook(given, tuple(rule for rule in defaults if rule.subject == STATUS))
     states = tuple(rule for rule in defaults if isinstance(rule, StateRule))
     changes = tuple(
         replace(rule, subject=key)
         for rule in defaults
-        for key in columns
+        for key in kept
         if isinstance(rule, ChangeRule) and key.partition("@")[0] == rule.subject
     )
     return RuleBook(given, (*changes, *states))

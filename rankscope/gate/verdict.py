@@ -26,6 +26,8 @@ class Verdict:
         lacking: what could not be measured, or is missing: name and reason.
         rules: those that hold of anything, as they were written; the user's come first.
         provenance: what made it.
+        readings: whether weights were read; without them names, shapes and types were compared.
+        accepted: whether the model becomes the new baseline, whatever was found.
     """
 
     source: str
@@ -36,6 +38,8 @@ class Verdict:
     lacking: tuple[Row, ...]
     rules: tuple[str, ...]
     provenance: Row
+    readings: bool = True
+    accepted: bool = False
 
     @property
     def failures(self) -> tuple[Finding, ...]:

@@ -201,10 +201,7 @@ def _structure(found: Difference, *, everything: bool) -> Iterator[str]:
             f"{row['name']} {_shape(row['before'])}{ARROW}{_shape(row['after'])}"
             for row in found.reshaped
         ],
-        "retyped": [
-            f"{row['name']} {_type(row['before'])}{ARROW}{_type(row['after'])}"
-            for row in found.retyped
-        ],
+        "retyped": _retyped(found, everything=everything),
     }
     for kind, texts in told.items():
         shown = texts if everything else texts[:MANY_NAMES]
@@ -212,6 +209,20 @@ def _structure(found: Difference, *, everything: bool) -> Iterator[str]:
         if texts:
             rest = f" and {more} more (--all names them)" if more else ""
             yield f"{kind}: {', '.join(map(printable, shown))}{rest}"
+
+
+def _retyped(found: Difference, *, everything: bool) -> list[str]:
+    """Which types became which others: how many each, or which on request."""
+    ways: dict[str, list[str]] = {}
+    for row in found.retyped:
+        way = f"{_type(row['before'])}{ARROW}{_type(row['after'])}"
+        ways.setdefault(way, []).append(row["name"])
+    if everything:
+        return [f"{name} {way}" for way, names in ways.items() for name in names]
+    return [
+        f"{names[0] if len(names) == 1 else counted(len(names))} {way}"
+        for way, names in ways.items()
+    ]
 
 
 def _alone(row: Row) -> str:

@@ -22,4 +22,5 @@ def render(report: Report) -> str:
 
 def _dump(value: object) -> str:
     # Escaping what is not ASCII also takes control and bidirectional characters out of a log.
-    return json.dumps(value, allow_nan=False, ensure_ascii=True)
+    # GitHub's runner obeys `##[` wherever it stands; the escape means the same to JSON.
+    return json.dumps(value, allow_nan=False, ensure_ascii=True).replace("##", r"#\u0023")

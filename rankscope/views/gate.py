@@ -76,13 +76,13 @@ def _grids(verdict: Verdict, *, everything: bool, narrow: bool) -> list[Grid]:
     return [
         Grid(
             title,
-            ("matrix", "metric", "before", "after", "change", "rule"),
+            ("matrix", "metric", "before", "after", "rule", "change"),
             tuple(
                 (name.removeprefix(frame[0]).removesuffix(frame[1]), *_cells(one))
                 for name, one in zip(names, shown, strict=True)
             ),
             labels=1,
-            optional=2,
+            optional=1,
             metrics=False,
         )
     ]
@@ -110,7 +110,9 @@ def _cells(finding: Finding) -> tuple[str, ...]:
         before = after = NOTHING
     else:
         before, after = pair(finding.before, finding.after)
-    return inert(finding.metric), before, after, change(finding), inert(finding.rule)
+    # The column before names the metric already.
+    rule = finding.rule.removeprefix(f"{finding.metric}:").strip()
+    return inert(finding.metric), before, after, inert(rule), change(finding)
 
 
 def _remarks(verdict: Verdict, *, everything: bool) -> list[Remark]:

@@ -26,9 +26,13 @@ def headline(verdict: Verdict) -> str:
         more = f", {unread}" if lacking else ""
         return f"fails: {broken} of {total} {verb} a rule{more}"
     if verdict.outcome == "incomplete":
-        return f"incomplete: of {total}, {unread}; no rule is broken by what was"
+        unread_names = {row["name"] for row in verdict.lacking}
+        rest = counted(sum(name not in unread_names for name in verdict.names))
+        return f"incomplete: {unread}; no rule is broken by the {rest} that could"
     if not verdict.names:
         return "passes: there are no weight matrices to check"
+    if not verdict.readings:
+        return f"passes: {total}, by their headers alone"
     same = verdict.unchanged
     unchanged = "all unchanged" if same == len(verdict.names) else f"{same} unchanged"
     return f"passes: {total}{f', {unchanged}' if same else ''}"
@@ -42,10 +46,22 @@ def subject(verdict: Verdict) -> str:
 
 def next_step(verdict: Verdict) -> str | None:
     """How to make the model the new baseline, where there is something new about it."""
-    if verdict.baseline is None or not verdict.findings:
+    if verdict.baseline is None or not verdict.findings or verdict.accepted:
         return None
+    failures = verdict.failures
+    if len(verdict.names) == sum(one.metric in ("removed", "added") for one in verdict.findings):
+        return "no name is in both: another model, or one in a format that gives other names?"
+    if any(one.metric == "status" for one in failures):
+        return None  # of what cannot be measured no baseline is made
+    if failures and all(map(of_itself, failures)):
+        return None  # it would be broken as before
     source, baseline = (shlex.quote(inert(path)) for path in (verdict.source, verdict.baseline))
     return f"to accept the new state: rankscope check {source} --baseline {baseline} --update"
+
+
+def of_itself(finding: Finding) -> bool:
+    """Whether the rule is on the reading itself, whatever it was: `rank >= 8` has no colon."""
+    return ":" not in finding.rule
 
 
 def told(finding: Finding) -> str:
@@ -120,5 +136,7 @@ def change(finding: Finding) -> str:
     """By which share of what it was a reading has changed."""
     before, after = finding.before, finding.after
     if not (isinstance(before, int | float) and isinstance(after, int | float)) or not before:
+        return NOTHING
+    if of_itself(finding):  # how it compares is not what is wrong with it
         return NOTHING
     return f"{100 * (after / before - 1):+.1f}%"

@@ -19,7 +19,8 @@ def number(value: Any) -> str:
         return f"{value:.0f}"  # a bound, or a mean of counts
     if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.2g}"
-    # Four digits, but no more than four decimals.
+    # Four digits, but no more than four decimals; what rounds up to 1 or 10 has no digit more.
+    size = float(f"{size:.3e}")
     decimals = 4 if size < 1 else max(0, 3 - math.floor(math.log10(size)))
     return f"{value:.{decimals}f}"
 

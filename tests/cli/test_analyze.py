@@ -20,6 +20,7 @@ import pytest
 import safetensors.numpy
 
 from rankscope.cli import options
+from rankscope.gate import baseline
 from rankscope.metrics import METRICS
 from tests.cli.conftest import Run
 from tests.matrix import low_rank
@@ -332,6 +333,7 @@ def test_inspect_tells_on_stderr_what_is_missing(run: Run, series: Path) -> None
 
 def test_help_names_every_metric() -> None:
     assert tuple(m.name for m in METRICS if m.default) == options.DEFAULT_METRICS
+    assert baseline.METRICS == options.BASELINE_METRICS
     others = tuple(
         f"{m.name}({','.join(m.parameters)})" if m.parameters else m.name
         for m in METRICS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tests.checkpoints import peft_models
 from tests.cli.conftest import Run
 from tests.gate import models
 
@@ -101,7 +103,9 @@ class TestVerdict:
 
     def test_headers(self, released: Path, here: Path, run: Run) -> None:
         arguments = ("--baseline", "ranks.json", "--headers")
-        assert run("check", "v1", *arguments).code == 0
+        ended = run("check", "v1", *arguments)
+        assert ended.code == 0
+        assert "by their headers alone" in ended.out
         weights = models.model()
         del weights[models.UP]
         models.save(here / "v2", weights)
@@ -124,6 +128,7 @@ class TestUpdate:
         assert ended.code == 0
         assert models.UP in ended.out
         assert "wrote ranks.json" in ended.err
+        assert "--update" not in ended.out  # what has been done is no advice
         assert run("check", "v2", "--baseline", "ranks.json").code == 0
         assert run("check", "v1", "--baseline", "ranks.json").code == 0  # a gain is none's loss
 
@@ -160,6 +165,11 @@ class TestSettings:
         assert ended.code == 1
         assert models.VALUE not in ended.out
         assert models.UP in ended.out
+        assert "v2 against ranks.json" in ended.out  # and not all the way from the root
+
+    def test_help_names_the_table(self, run: Run) -> None:
+        words = re.sub(r"[│\s]+", " ", run("check", "--help").out)
+        assert "rankscope.toml, or [tool.rankscope.check] in pyproject.toml" in words
 
     def test_flags_win(self, released: Path, here: Path, run: Run) -> None:
         (here / "rankscope.toml").write_text('rules = ["rank >= 999"]\n')
@@ -178,11 +188,46 @@ class TestSettings:
         assert run("check", "v1", "--config", "ci/rankscope.toml").code == 0
 
 
+class TestBeyondTheBaseline:
+    def test_a_bound_on_what_the_baseline_does_not_hold(self, released: Path, run: Run) -> None:
+        arguments = ("check", "v1", "--baseline", "ranks.json", "--rule")
+        assert run(*arguments, "condition_number <= 1e6").code == 0
+        ended = run(*arguments, "condition_number <= 10")
+        assert ended.code == 1
+        assert models.DOWN in ended.out
+        before = Path("ranks.json").read_bytes()
+        assert run(*arguments, "condition_number <= 10", "--update").code == 0
+        assert Path("ranks.json").read_bytes() == before  # its columns are its own
+
+    def test_another_models_names(self, released: Path, here: Path, run: Run) -> None:
+        models.save(here / "v2", {f"blk.{name}": w * 2 for name, w in models.model().items()})
+        ended = run("check", "v2", "--baseline", "ranks.json")
+        assert ended.code == 1
+        assert "no name is in both: another model" in ended.out
+        assert "--update" not in ended.out
+
+    def test_the_rule_is_told_at_80_columns(
+        self, regressed: dict[str, str], monkeypatch: pytest.MonkeyPatch, run: Run
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        ended = run("check", "v2", "--baseline", "ranks.json")
+        assert "drop <= 2% + 1" in ended.out
+
+
+def test_an_adapter_merged_into_its_base(here: Path, run: Run) -> None:
+    saved = peft_models.save(here, peft_models.llama(), r=4, target_modules=["v_proj"])
+    merged = (str(saved.adapter), "--base", str(saved.base))
+    assert run("baseline", *merged, "-o", "ranks.json").code == 0
+    assert run("check", *merged, "--baseline", "ranks.json").code == 0
+    assert run("check", *merged, "--baseline", "ranks.json", "--headers").code == 0
+    assert run("check", str(saved.adapter), "--baseline", "ranks.json").code == 1  # not merged
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
         [
-            (("v1", "--baseline", "none.json"), 3, "none.json: cannot be opened"),
+            (("v1", "--baseline", "none.json"), 3, "none.json: no such file; write it with"),
             (("v1", "--baseline", "v1/model.safetensors"), 3, "baseline is not"),
             (("none", "--baseline", "ranks.json"), 3, "none: no such file"),
             (("v1", "--rule", "rank <"), 2, "not understood, expected such as"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,14 @@ class TestStructure:
             "no delta rank of 1 matrix: shapes differ",
         ):
             assert line in text.splitlines()
+
+    def test_many_that_were_retyped_are_counted(self, found: Diff) -> None:
+        one = {"before": "float32", "after": "bfloat16"}
+        several = tuple({"name": name, **one} for name in ("a", "b"))
+        many = replace(found, retyped=(*several, {"name": "c", **one, "after": "float16"}))
+        assert "retyped: 2 matrices fp32 → bf16, c fp32 → fp16" in str(many).replace("\n", " ")
+        text = terminal.render(report(many), width=120, everything=True)
+        assert "retyped: a fp32 → bf16, b fp32 → bf16, c fp32 → fp16" in text
 
     def test_it_is_in_the_document(self, found: Diff) -> None:
         document = found.to_document()

@@ -138,7 +138,9 @@ class TestRefused:
         return document
 
     def test_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(InputRejected, match="No such file"):
+        with pytest.raises(
+            InputRejected, match="no such file; write it with `rankscope baseline MODEL -o FILE`"
+        ):
             read_baseline(tmp_path / "ranks.json")
 
     @pytest.mark.parametrize("text", ["", "nonsense", "[]", "{}", '{"schema": 3}', "[" * 100_000])

@@ -112,6 +112,24 @@ class TestNothingChanged:
         assert set(found(verdict)) == {models.VALUE}
 
 
+class TestTypes:
+    def test_finer_weights_than_the_baseline_was_made_of(self, tmp_path: Path) -> None:
+        """Rounding noise raised the effective rank; that it is gone is no loss."""
+        weights = {"w": models.matrix(1024, 1024, 0, decay=3.0)}
+        rounded = {name: array.astype(ml_dtypes.bfloat16) for name, array in weights.items()}
+        ranks = tmp_path / "ranks.json"
+        rankscope.update_baseline(rounded, ranks, how=NO_STORE)
+        before = rankscope.baseline(rounded, how=NO_STORE).matrices["w"]["effective_rank"]
+        after = rankscope.baseline(weights, how=NO_STORE).matrices["w"]["effective_rank"]
+        assert after < 0.95 * before
+        assert "effective_rank" not in found(check(weights, ranks)).get("w", set())
+        # A rule of one's own is taken at its word, and so is the default one within a type.
+        assert "effective_rank" in found(check(weights, ranks, "effective_rank: drop <= 5%"))["w"]
+        rankscope.update_baseline(weights, ranks, how=NO_STORE)
+        lost = {"w": models.projected(weights["w"], 0.002)}
+        assert "effective_rank" in found(check(lost, ranks))["w"]
+
+
 class TestPlanted:
     def test_each_is_found_and_nothing_else(self, tmp_path: Path, ranks: Path) -> None:
         weights, expected = models.planted()
@@ -259,6 +277,20 @@ class TestIncomplete:
         verdict = check(path, ranks)
         assert verdict.outcome == "fail"
         assert verdict.lacking
+
+    def test_what_cannot_be_measured_is_not_new(self, tmp_path: Path, ranks: Path) -> None:
+        weights = models.model()
+        weights[models.VALUE] = np.full((64, 64), 1e308)  # finite, and its norm is not
+        verdict = check(models.save(tmp_path / "v2", weights), ranks, "added: none")
+        assert verdict.outcome == "incomplete"
+        assert [row["name"] for row in verdict.lacking] == [models.VALUE]
+        assert (only(verdict).metric, only(verdict).failure) == ("retyped", False)
+
+    def test_its_shape_is_compared(self, tmp_path: Path, ranks: Path) -> None:
+        weights = models.model()
+        weights[models.VALUE] = np.full((64, 32), np.nan, np.float32)
+        verdict = check(models.save(tmp_path / "v2", weights), ranks, "status: any")
+        assert found(verdict) == {models.VALUE: {"reshaped"}}
 
     def test_is_no_baseline(self, tmp_path: Path) -> None:
         path = models.save(tmp_path / "v2", models.model(), shards=4)

@@ -40,7 +40,7 @@ def test_in_pyproject(tmp_path: Path) -> None:
     assert find_configuration(tmp_path) == expected(path)
 
 
-@pytest.mark.parametrize("head", ["", "[check]\n"])
+@pytest.mark.parametrize("head", ["", "[check]\n", "[tool.rankscope.check]\n"])
 def test_in_a_file_of_its_own(tmp_path: Path, head: str) -> None:
     path = tmp_path / "rankscope.toml"
     path.write_text(head + SETTINGS)

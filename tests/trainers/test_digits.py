@@ -15,8 +15,9 @@ from rankscope.errors import UsageError
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
 from trainers.__main__ import main
-from trainers.digits import Args, burst_steps, learning_rate, load_split, snapshot_epochs
+from trainers.digits import Args, learning_rate, load_split
 from trainers.networks import MlpBn
+from trainers.schedule import burst_steps, snapshot_epochs
 
 TINY = ["--depth", "2", "--width", "12", "--B", "64", "--epochs", "5", "--snapshots", "5"]
 STEPS = 1347 // 64
@@ -112,20 +113,17 @@ def test_the_schedule_is_p1s_at_500_epochs() -> None:
 
 
 def test_snapshots_are_spread_from_the_first_to_the_last_epoch() -> None:
-    assert sorted(snapshot_epochs(Args(Path("run"), epochs=240, snapshots=40))) == list(
-        range(0, 241, 6)
-    )
-    assert snapshot_epochs(Args(Path("run"), epochs=3, snapshots=40)) == {0, 1, 2, 3}
+    assert sorted(snapshot_epochs(240, 40)) == list(range(0, 241, 6))
+    assert snapshot_epochs(3, 40) == {0, 1, 2, 3}
 
 
 def test_a_burst_leads_up_to_each_snapshot() -> None:
-    args = Args(Path("run"), epochs=6, snapshots=2, burst=3)
-    assert sorted(snapshot_epochs(args)) == [0, 3, 6]
-    assert sorted(burst_steps(args, 10)) == [28, 29, 58, 59]
+    due = snapshot_epochs(6, 2)
+    assert sorted(due) == [0, 3, 6]
+    assert sorted(burst_steps(due, 10, 3)) == [28, 29, 58, 59]
     # One that is longer than the run up to its snapshot begins with it; no step comes twice.
-    whole = Args(Path("run"), epochs=2, snapshots=2, burst=15)
-    assert sorted(burst_steps(whole, 10)) == [*range(1, 10), *range(11, 20)]
-    assert burst_steps(Args(Path("run")), 10) == frozenset()
+    assert sorted(burst_steps(snapshot_epochs(2, 2), 10, 15)) == [*range(1, 10), *range(11, 20)]
+    assert burst_steps(due, 10, 1) == frozenset()
 
 
 def test_a_burst_changes_no_other_snapshot(run_dir: Path, tmp_path: Path) -> None:

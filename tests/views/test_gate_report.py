@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,11 @@ def test_files_hold_nothing_that_acts(suffix: str, case: str, tmp_path: Path) ->
         ),
         (
             verdict(names=("a", "b"), lacking=({"name": "b", "reason": "gone"},)),
-            "incomplete: of 2 matrices, 1 could not be measured; no rule is broken by what was",
+            "incomplete: 1 could not be measured; no rule is broken by the 1 matrix that could",
+        ),
+        (
+            verdict(names=("a", "b"), lacking=({"name": "c", "reason": "gone"},)),
+            "incomplete: 1 could not be measured; no rule is broken by the 2 matrices that could",
         ),
     ],
 )
@@ -204,6 +209,16 @@ def test_what_to_do_next_can_be_typed() -> None:
     assert step.endswith(command)
     assert next_step(verdict(names=("a",))) is None
     assert next_step(verdict(finding(), baseline=None)) is None
+    assert next_step(replace(made, accepted=True)) is None  # it is being done
+    low = finding("low", rule="rank >= 6")
+    assert next_step(verdict(low)) is None  # it would not help
+    assert next_step(verdict(low, finding())) is not None
+    assert next_step(verdict(finding(), nonfinite("b"))) is None  # it would be refused
+
+
+def test_a_bound_is_not_about_a_change() -> None:
+    (grid,) = gate.report(verdict(finding(NAME.format(3), rule="rank >= 6"))).grids(False)
+    assert dict(zip(grid.headings, grid.rows[0], strict=True))["change"] == "-"
 
 
 def test_json_has_what_it_promises(tmp_path: Path) -> None:

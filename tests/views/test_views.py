@@ -198,6 +198,45 @@ def test_two_layers_stay_apart_when_their_names_are_shortened() -> None:
     assert len(set(shown)) == len(names)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        [
+            f"model.layers.{i}.{part}.weight"
+            for i in range(5)
+            for part in ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj")
+        ],
+        [
+            f"model.{tower}.encoder.layers.{i}.self_attention.q_proj.weight"
+            for tower in ("vision_tower", "language_model")
+            for i in range(5)
+        ],
+        [f"model.layers.{i}.block_sparse_moe.experts.{i}.w1.weight" for i in range(3)],
+        [f"one.name.of.{end}.which.the.end.is.what.they.all.share" for end in ("tick", "tock")],
+    ],
+    ids=["llama", "two towers", "mixture", "no numbers"],
+)
+@pytest.mark.parametrize("width", [52, 64, 80])
+def test_names_are_shortened_so_that_each_is_told_from_the_others(
+    names: list[str], width: int
+) -> None:
+    for others in ([], ["lm_head.weight", "model.embed_tokens.weight"]):
+        text = terminal.render(report(table(*others, *names)), width=width)
+        assert max(map(len, text.splitlines())) <= width
+        shown = [line.split()[0] for line in text.splitlines() if re.search(r" 4x3 +fp32", line)]
+        assert len(set(shown)) == len(names) + len(others)
+        for name, short in zip([*others, *names], shown, strict=True):
+            assert re.findall(r"(?<=\.)\d+(?=\.)", name) == re.findall(r"\b\d+(?=\.|…)", short)
+
+
+def test_no_column_is_given_up_for_names_that_nothing_tells_apart() -> None:
+    alike = [f"{'a' * 100}{end}{'b' * 100}" for end in "xy"]
+    text, other = (
+        terminal.render(report(table("m", *names)), width=60) for names in (alike, ["a" * 201, "b"])
+    )
+    assert text.splitlines()[1:3] == other.splitlines()[1:3]
+
+
 def test_many_matrices_are_summed_up_and_all_are_there_on_request() -> None:
     names = [f"layers.{i}.{part}.weight" for i in range(60) for part in ("q", "k", "v")]
     short = terminal.render(report(table(*names)), width=100)
@@ -286,6 +325,10 @@ def test_an_average_over_part_of_the_matrices_says_so() -> None:
         (1.23456e20, "1.2e+20"),
         (0.1 + 0.2, "0.3000"),
         (99999.4, "99999"),
+        (0.99994, "0.9999"),
+        (0.99996, "1.000"),
+        (9.99951, "10.00"),
+        (-99.996, "-100.0"),
     ],
 )
 def test_numbers(value: float | None, text: str) -> None:

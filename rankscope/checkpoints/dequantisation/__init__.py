@@ -10,6 +10,7 @@ A new scheme is one file with a `Scheme` in it and one entry in `SCHEMES`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ def dequantised(checkpoint: Checkpoint, files: ModelFiles) -> Checkpoint:
     for tensor in checkpoint.listing.tensors:
         if tensor.name not in reasons:
             _take(stored, tensor.name, files, weights, reasons)
+    _part_twins(weights, reasons)
     if not weights and not reasons:
         return checkpoint
     return _Dequantised(checkpoint, stored, weights, reasons)
@@ -95,6 +97,22 @@ def _take(
             weights.pop(table, None)
             reasons[table] = reason
         return
+
+
+def _part_twins(weights: dict[str, Weight], reasons: dict[str, str]) -> None:
+    """Take away what stands for one and the same weight: which of them is meant, nothing tells."""
+    named: dict[str, list[str]] = defaultdict(list)
+    for name, weight in weights.items():
+        named[weight.info.name].append(name)
+    for shared, names in named.items():
+        if len(names) == 1:
+            continue
+        for name in names:
+            reasons |= dict.fromkeys(weights[name].info.sources, f"scales of {name}, no weights")
+            del weights[name]
+        for name in names:
+            other = next(one for one in names if one != name)
+            reasons[name] = f"stands for {shared}, as {other} does"
 
 
 class _Dequantised(WrappedCheckpoint):

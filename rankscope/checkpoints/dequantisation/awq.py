@@ -21,6 +21,7 @@ from rankscope.checkpoints.dequantisation.scheme import (
     group_size_of,
     integer_of,
     present,
+    shown,
 )
 from rankscope.checkpoints.dequantisation.stored import StoredTensors
 from rankscope.checkpoints.modelfiles import ModelFiles
@@ -118,7 +119,7 @@ def _weight(stored: StoredTensors, name: str, files: ModelFiles) -> AwqWeight:
 def _check_format(config: dict[str, Any]) -> None:
     version = config.get("version", "gemm")
     if not isinstance(version, str) or version.lower() != "gemm":
-        raise Unfit(f"AWQ version {version!r}, whose packing is another; expected 'gemm'")
+        raise Unfit(f"AWQ version {shown(version)}, whose packing is another; expected 'gemm'")
     bits = integer_of(config, "bits", "w_bit")
     if bits != BITS:
         raise Unfit(f"AWQ with {bits} bits, expected {BITS}")

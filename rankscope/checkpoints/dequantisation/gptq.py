@@ -23,6 +23,7 @@ from rankscope.checkpoints.dequantisation.scheme import (
     group_size_of,
     integer_of,
     present,
+    shown,
 )
 from rankscope.checkpoints.dequantisation.stored import StoredTensors
 from rankscope.checkpoints.modelfiles import ModelFiles
@@ -144,11 +145,11 @@ def _format(config: dict[str, Any]) -> tuple[int, int]:
     """Bits, and what stored zero points lack."""
     method = config.get("quant_method", "gptq")
     if not config or method != "gptq":
-        said = f"says quant_method {method!r}" if config else "is not there"
+        said = f"says quant_method {shown(method)}" if config else "is not there"
         raise Unfit(f"packed by an unknown tool: quantization_config {said}, expected 'gptq'")
     form = config.get("checkpoint_format", "gptq")
     if not isinstance(form, str) or form not in LESS:
-        raise Unfit(f"checkpoint_format is {form!r}, expected one of {', '.join(LESS)}")
+        raise Unfit(f"checkpoint_format is {shown(form)}, expected one of {', '.join(LESS)}")
     bits = integer_of(config, "bits")
     if bits not in BITS:
         raise Unfit(f"{bits} bits, expected one of {', '.join(map(str, BITS))}")

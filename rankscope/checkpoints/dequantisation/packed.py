@@ -37,6 +37,9 @@ TABLES = ("_scale", "_shape", "_zero_point", "_g_idx", "_global_scale")
 # Of other widths older versions packed as many as fit into each word, newer ones densely.
 BITS = (2, 4, 8)
 
+# One for each way of quantising in a model: published ones have one to three.
+MAX_GROUPS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
@@ -193,8 +196,14 @@ def _others(
 
 
 def weight_groups(config: dict[str, Any]) -> list[Any]:
-    """What compressed-tensors' configuration says of weights, for each group of layers."""
+    """What compressed-tensors' configuration says of weights, for each group of layers.
+
+    Raises:
+        Unfit: there are more than can be gone through for every weight.
+    """
     groups = config.get("config_groups")
+    if isinstance(groups, dict) and len(groups) > MAX_GROUPS:
+        raise Unfit(f"config.json has {len(groups)} config_groups, expected at most {MAX_GROUPS}")
     members = groups.values() if isinstance(groups, dict) else ()
     return [group.get("weights") for group in members if isinstance(group, dict)]
 

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankscope.checkpoints.dequantisation.bits import powers_of_two
 from rankscope.checkpoints.dequantisation.packed import weight_groups
 from rankscope.checkpoints.dequantisation.scheme import (
+    MAX_INTEGER,
     SCALE_TYPES,
     Scheme,
     Unfit,
     expect_shape,
     expect_type,
     present,
+    shown,
 )
 from rankscope.checkpoints.dequantisation.stored import StoredTensors
 from rankscope.checkpoints.modelfiles import ModelFiles
@@ -41,6 +43,9 @@ FP8 = ("float8_e4m3fn", "float8_e5m2")
 
 # A power of two as its exponent plus 127, as a type of its own or as bytes (MXFP8).
 EXPONENTS = ("float8_e8m0fnu", "uint8")
+
+
+MANY_SIZES = 4  # of blocks, in a reason
 
 
 class Grid(NamedTuple):
@@ -192,7 +197,7 @@ def _extent(shape: tuple[int, ...], scales: TensorInfo, config: dict[str, Any]) 
         if isinstance(group, dict):
             sizes += [_pair(group[key]) for key in ("block_structure",) if group.get(key)]
             size = group.get("group_size")
-            sizes += [(1, size)] if type(size) is int and size > 0 else []
+            sizes += [(1, size)] if type(size) is int and 0 < size < MAX_INTEGER else []
     for size in sizes:
         if _blocks_of(shape, size) == table:
             return size
@@ -200,7 +205,8 @@ def _extent(shape: tuple[int, ...], scales: TensorInfo, config: dict[str, Any]) 
         return rows // table[0], columns // table[1]
     if not sizes and table[0] == rows and columns % table[1] == 0:
         return 1, columns // table[1]
-    blocks = " or ".join(map(_by, sizes)) if sizes else "of a size that config.json does not say"
+    said = " or ".join(map(_by, sizes[:MANY_SIZES]))
+    blocks = said or "of a size that config.json does not say"
     raise Unfit(
         f"{scales.name} is of shape {list(scales.shape)}, expected a scale for each output "
         f"or block of {list(shape)}, blocks {blocks}"
@@ -216,9 +222,10 @@ def _block_size(config: dict[str, Any]) -> tuple[int, int] | None:
 def _pair(value: object) -> tuple[int, int]:
     if isinstance(value, list) and len(value) == 2:
         height, width = value
-        if type(height) is type(width) is int and min(height, width) > 0:
+        sizes = type(height) is type(width) is int
+        if sizes and min(height, width) > 0 and max(height, width) < MAX_INTEGER:
             return height, width
-    raise Unfit(f"config.json says blocks of {value!r}, expected two sizes above 0")
+    raise Unfit(f"config.json says blocks of {shown(value)}, expected two sizes above 0")
 
 
 def _blocks_of(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 # What scales are stored in: the 16- and 32-bit types of the tools that are read here.
 SCALE_TYPES = ("float32", "float16", "bfloat16")
+
+
+# Of config.json: far above any size, for JSON may have some thousand digits, and reasons tell them.
+MAX_INTEGER = 10**30
 
 
 class Unfit(Exception):
@@ -51,6 +56,15 @@ class Scheme(NamedTuple):
     weight: Callable[[StoredTensors, str, ModelFiles], Weight]
 
 
+def shown(value: object) -> str:
+    """A value of config.json in a reason, of which every weight has one: cut before it is written.
+
+    >>> shown("gptq_v2"), len(shown("x" * 1_000_000))
+    ("'gptq_v2'", 30)
+    """
+    return f"{reprlib.repr(value):.60}"
+
+
 def present(stored: StoredTensors, name: str) -> TensorInfo:
     """A stored tensor; raises `Unfit` where it is not there."""
     if name not in stored.infos:
@@ -80,10 +94,10 @@ def integer_of(config: dict[str, Any], *keys: str) -> int:
     """A whole number of config.json's quantization_config; raises `Unfit`."""
     for key in keys:
         value = config.get(key)
-        if type(value) is int:
+        if type(value) is int and abs(value) < MAX_INTEGER:
             return value
         if value is not None:
-            raise Unfit(f"quantization_config says {key} {value!r}, expected a whole number")
+            raise Unfit(f"quantization_config says {key} {shown(value)}, expected a whole number")
     raise Unfit(f"needs {keys[0]} from config.json's quantization_config, which does not say it")
 
 

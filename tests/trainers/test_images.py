@@ -1,0 +1,182 @@
+"""`python -m trainers classify`: every network trains, and a killed run ends as it would have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import rankscope
+from rankscope.errors import UsageError
+from rankscope.measure import How
+from trainers import images
+from trainers.__main__ import main
+from trainers.data import Standardise, load
+from trainers.images import STATE, Args
+from trainers.networks import build
+
+ROOT = Path(__file__).parents[2]
+NO_STORE = How(store=False)
+
+
+def trained(out: Path, **chosen: Any) -> Path:
+    small: dict[str, Any] = {"data": "synthetic", "limit": 64, "epochs": 1, "snapshots": 1}
+    images.run(Args(out, **(small | chosen)))
+    return out
+
+
+def last(run: Path) -> dict[str, Any]:
+    return load_file(sorted((run / "snapshots").iterdir())[-1])
+
+
+# How many matrices P1 averages over.
+@pytest.mark.parametrize(
+    ("arch", "averaged"),
+    [("mlp-bn-3-16", 3), ("res-bn-2-16", 5), ("resnet18", 17), ("vgg16", 13), ("vit", 37)],
+)
+def test_every_network_trains_and_is_analysed(tmp_path: Path, arch: str, averaged: int) -> None:
+    run = trained(tmp_path / "run", arch=arch, limit=16, batch_size=8, augment=True)
+    found = rankscope.analyze(run, metrics=["frobenius_norm"], how=NO_STORE)
+    rows = [row for row in found.matrices if row["step"] == 2]
+    assert sum(row["averaged"] for row in rows) == averaged
+    assert all(row["status"] == "ok" for row in rows)
+    first, second = (load_file(file) for file in sorted((run / "snapshots").iterdir()))
+    assert first.keys() == second.keys()
+    moved = [name for name in first if first[name].ndim > 1 and (first[name] != second[name]).any()]
+    assert len(moved) >= averaged
+
+
+def test_the_run_says_how_it_was_trained(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", epochs=5, batch_size=16, mu=0.5, weight_decay=0.01)
+    document = rankscope.analyze(run, how=NO_STORE).to_document()
+    (ended,) = document["runs"]
+    assert (ended["batch_size"], ended["mu"], ended["weight_decay"]) == (16, 0.5, 0.01)
+    log = [row for row in document["summary"] if row["step"] == 20]
+    assert log[0]["epoch"] == 5
+    assert log[0]["lr"] == pytest.approx(0.5 / 1000)
+    assert ended["no_bound"] == ""
+
+
+class TestSchedule:
+    def rates(self, **chosen: Any) -> list[float]:
+        args = Args(Path("run"), mu=1.0, **chosen)
+        return [args.learning_rate(epoch) for epoch in range(args.epochs)]
+
+    def test_of_the_paper(self) -> None:
+        rates = self.rates(arch="resnet18", epochs=500)
+        expected = [0.1 ** sum(epoch >= drop for drop in (60, 100, 200)) for epoch in range(500)]
+        assert rates == pytest.approx(expected)
+
+    def test_of_the_vit(self) -> None:
+        rates = self.rates(arch="vit", epochs=200)
+        expected = [0.2 ** sum(epoch >= drop for drop in (60, 100)) for epoch in range(200)]
+        assert rates == pytest.approx(expected)
+
+    def test_in_proportion_and_with_the_authors_factor(self) -> None:
+        rates = self.rates(arch="vgg16", epochs=50, lr_factor=0.2)
+        expected = [0.2 ** sum(epoch >= drop for drop in (6, 10, 20)) for epoch in range(50)]
+        assert rates == pytest.approx(expected)
+
+
+class TestResuming:
+    COMMON = ("--data", "synthetic", "--limit", "64", "--B", "8", "--snapshots", "6", "--augment")
+
+    @pytest.mark.parametrize("arch", ["mlp-bn-2-16", "vit"])
+    def test_killed_and_resumed_ends_with_the_same_bits(self, tmp_path: Path, arch: str) -> None:
+        size = ["--limit", "16", "--epochs", "3"] if arch == "vit" else ["--epochs", "6"]
+        chosen = ["classify", *self.COMMON, *size, "--arch", arch, "--momentum", "0.9"]
+        chosen += ["--burst", "2"]
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        assert main([*chosen, "--out", str(whole)]) == 0
+        command = [sys.executable, "-m", "trainers", *chosen, "--out", str(cut)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
+        self.kill_after_epoch(process, cut, 1)
+        assert main([*chosen, "--out", str(cut)]) == 0
+        names = [file.name for file in sorted((whole / "snapshots").iterdir())]
+        assert [file.name for file in sorted((cut / "snapshots").iterdir())] == names
+        for name in names:
+            one, other = (load_file(run / "snapshots" / name) for run in (whole, cut))
+            assert all(np.array_equal(one[key], other[key]) for key in one), name
+
+    def kill_after_epoch(self, process: subprocess.Popen[bytes], run: Path, epoch: int) -> None:
+        log = run / "log.jsonl"
+        end = time.monotonic() + 60
+        while not (log.exists() and log.read_bytes().count(b"\n") > epoch):
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def test_a_finished_run_is_left_alone(self, tmp_path: Path) -> None:
+        run = trained(tmp_path / "run", epochs=2)
+        before = {file: file.stat().st_mtime_ns for file in (run / "snapshots").iterdir()}
+        trained(run, epochs=2)
+        assert {file: file.stat().st_mtime_ns for file in (run / "snapshots").iterdir()} == before
+
+    def test_another_run_is_refused(self, tmp_path: Path) -> None:
+        run = trained(tmp_path / "run")
+        with pytest.raises(UsageError, match="another run: seed is 0 there, 1 now"):
+            trained(run, seed=1)
+
+    def test_the_state_is_no_snapshot(self, tmp_path: Path) -> None:
+        run = trained(tmp_path / "run")
+        assert (run / STATE).exists()
+        assert len(rankscope.analyze(run, how=NO_STORE).summary) == 2
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (["--arch", "resnet50"], "arch is 'resnet50', expected one of resnet18"),
+        (["--data", "imagenet"], "imagenet"),
+        (["--data", "cifar10"], "cifar"),
+        (["--B", "1"], "batch_size is 1"),
+        (["--mu", "-1"], "mu is -1"),
+        (["--limit", "4"], "and there are 4 images"),
+        (["--nesterov"], "nesterov needs a momentum"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], chosen: list[str], message: str
+) -> None:
+    assert main(["classify", "--out", str(tmp_path / "run"), *chosen]) in (2, 3)
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error.lower() or message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_lambda_is_half_of_the_weight_decay(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["--data", "synthetic", "--limit", "32", "--epochs", "1", "--lambda", "0.05"]
+    assert main(["classify", "--out", str(out), *arguments]) == 0
+    (ended,) = rankscope.analyze(out, how=NO_STORE).runs
+    assert (ended["lambda"], ended["weight_decay"]) == (0.05, 0.1)
+
+
+def test_an_update_is_that_of_the_theory(tmp_path: Path) -> None:
+    """W - mu (gradient + 2 lambda W), the gradient by autograd on the same images."""
+    run = trained(tmp_path / "run", mu=0.5, weight_decay=0.1, limit=16, batch_size=16)
+    torch.manual_seed(0)
+    data = load("synthetic", limit=16)
+    model = build("mlp-bn-3-64", (3, 32, 32), data.classes)
+    batch = Standardise.fitted(data.train_images)(data.train_images)
+    loss = torch.nn.functional.cross_entropy(model(batch), data.train_labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    found = last(run)
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None
+        expected = weight - 0.5 * (weight.grad + 0.1 * weight)
+        np.testing.assert_allclose(found[name], expected.detach().numpy(), rtol=1e-4, atol=1e-6)

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,6 +24,9 @@ from rankscope.blas import THREAD_VARIABLES, blas_threads
 # page faults are a twentieth of a Llama-shaped model's time (docs/performance.md). Other C
 # libraries ignore these.
 MALLOC_KEEPS = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+
+FEEDER = "QueueFeederThread"  # what multiprocessing and loky call it
+FEEDER_SECONDS = 1.0  # it ends within a millisecond, or never
 
 PARENT_SECONDS = 1.0  # how often a worker looks whether its parent is still there
 
@@ -129,6 +132,7 @@ class ProcessExecutor:
     ) -> Generator[Done[Item, Result], None, bool]:
         """One pool's life: yields results; returns True at the end of the queue."""
         flying: dict[Future[Result], Item] = {}
+        others = threading.enumerate()
         pool = self._pool(self.workers)
         clean = False
         try:
@@ -149,11 +153,12 @@ class ProcessExecutor:
                     yield Done(item, future.result())
             clean = not suspects
         finally:
-            pool.shutdown(wait=True, kill_workers=not clean)
+            _end(pool, others, kill=not clean)
         return clean
 
     def _alone(self, function: Callable[[Item], Result], item: Item) -> Done[Item, Result]:
         """The second try of an item that was in flight when a process died."""
+        others = threading.enumerate()
         pool = self._pool(1)
         clean = False
         try:
@@ -164,7 +169,7 @@ class ProcessExecutor:
         except (BrokenProcessPool, TimeoutError):
             return Done(item, None, lost=True)
         finally:
-            pool.shutdown(wait=True, kill_workers=not clean)
+            _end(pool, others, kill=not clean)
         return Done(item, result)
 
     def _pool(self, workers: int) -> Any:
@@ -175,6 +180,23 @@ class ProcessExecutor:
             return ProcessPoolExecutor(
                 workers, initializer=_begin_worker, initargs=(os.getpid(),), env=environment
             )
+
+
+def _end(pool: Any, others: Sequence[threading.Thread], *, kill: bool) -> None:
+    """Shut a pool down, and wait for the thread that fed it.
+
+    That one is a daemon and frees a semaphore as it ends. Should this process end in between, what
+    keeps track of semaphores would tell on stderr of one that leaked.
+
+    Args:
+        pool: of loky.
+        others: the threads that there were before it.
+        kill: its workers are not to be waited for.
+    """
+    pool.shutdown(wait=True, kill_workers=kill)
+    for thread in threading.enumerate():
+        if thread.name == FEEDER and thread not in others:
+            thread.join(FEEDER_SECONDS)
 
 
 def _submit(

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +17,7 @@ import pytest
 
 from rankscope.blas import THREAD_VARIABLES
 from rankscope.executors import (
+    FEEDER,
     Done,
     Executor,
     InlineExecutor,
@@ -52,6 +55,22 @@ def test_an_item_whose_process_died_is_tried_once_more(workers: int, tmp_path: P
     done = list(ProcessExecutor(workers).run(dies_first_time, markers))
     assert sorted(one.item for one in done) == sorted(markers)
     assert all(one.result == one.item.name and not one.lost for one in done)
+
+
+@pytest.mark.parametrize("items", [[1, 2], [-1, 2]], ids=["clean", "broken"])
+def test_no_thread_of_a_pool_is_left(items: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that feeds workers frees a semaphore as it ends, which the end of a process may cut."""
+    from loky.backend import queues
+
+    feed = queues.Queue._feed
+
+    def slow(*arguments: object) -> None:
+        feed(*arguments)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(queues.Queue, "_feed", staticmethod(slow))
+    list(ProcessExecutor(1).run(dies_on_negative, items))
+    assert not [thread.name for thread in threading.enumerate() if thread.name == FEEDER]
 
 
 def test_an_item_that_hangs_is_lost_alone() -> None:

@@ -92,9 +92,10 @@ class TestResuming:
 
     @pytest.mark.parametrize("arch", ["mlp-bn-2-16", "vit"])
     def test_killed_and_resumed_ends_with_the_same_bits(self, tmp_path: Path, arch: str) -> None:
-        size = ["--limit", "16", "--epochs", "3"] if arch == "vit" else ["--epochs", "6"]
+        # The ViT has dropout, which draws from PyTorch's own generator; and 75 MB of weights.
+        small = ("--limit", "16", "--epochs", "2", "--snapshots", "2")
+        size = small if arch == "vit" else ("--epochs", "20", "--burst", "2")
         chosen = ["classify", *self.COMMON, *size, "--arch", arch, "--momentum", "0.9"]
-        chosen += ["--burst", "2"]
         whole, cut = tmp_path / "whole", tmp_path / "cut"
         assert main([*chosen, "--out", str(whole)]) == 0
         command = [sys.executable, "-m", "trainers", *chosen, "--out", str(cut)]
@@ -110,7 +111,7 @@ class TestResuming:
 
     def kill_after_epoch(self, process: subprocess.Popen[bytes], run: Path, epoch: int) -> None:
         log = run / "log.jsonl"
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not (log.exists() and log.read_bytes().count(b"\n") > epoch):
             assert process.poll() is None, "ended before it could be killed"
             assert time.monotonic() < end

@@ -93,11 +93,19 @@ def root(
 def main() -> None:
     """The console script."""
     start_with_one_thread()
+    _replace_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that a terminal's or a build's encoding has no letters for is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
     gc.set_threshold(FEW_COLLECTIONS)
     app()
+
+
+def _replace_closed() -> None:
+    """Write to nowhere what would go to a stream that was closed (`>&-`): the exit code counts."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end
 
 
 def _of_the_system(error: OSError) -> tuple[str, int]:

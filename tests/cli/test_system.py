@@ -143,3 +143,15 @@ def test_a_threshold_that_no_float_holds(here: Path, run: Run) -> None:
         assert ended.code == 3
         assert "question.eps is [" in ended.err
         assert "expected a list of numbers" in ended.err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(("rule", "code"), [("rank >= 4", 0), ("rank >= 5", 1), ("rank <", 2)])
+def test_a_closed_stream_leaves_the_exit_code(closed: str, rule: str, code: int) -> None:
+    command = f"{sys.executable} -m rankscope check m.safetensors --rule '{rule}' {closed}"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["sh", "-c", command], env=env, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr

@@ -19,7 +19,15 @@ from rankscope.cli.measuring import (
     how_of,
     store_warnings,
 )
-from rankscope.cli.options import INCOMPLETE, AsJson, Everything, Exclude, Include, Output
+from rankscope.cli.options import (
+    INCOMPLETE,
+    AsJson,
+    BaselineMetrics,
+    Everything,
+    Exclude,
+    Include,
+    Output,
+)
 from rankscope.cli.output import check_output
 from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import complain, present
@@ -40,15 +48,7 @@ def diff(
             "--base", help="The model that B is an adapter of; merge it in.", show_default=False
         ),
     ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-m",
-            "--metric",
-            help="A metric, as of `rankscope analyze`. Repeatable. "
-            "Default: what a baseline holds, the rank and the effective rank first.",
-        ),
-    ] = None,
+    metric: BaselineMetrics = None,
     eps: Eps = None,
     norm: NormOption = "frobenius",
     include: Include = None,

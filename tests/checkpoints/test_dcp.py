@@ -56,6 +56,7 @@ optimiser.step()
 model, moments = get_state_dict(net, optimiser)
 dcp.save({"model": {**shards, **model}, "optim": moments, "step": 3}, checkpoint_id=directory)
 dist.destroy_process_group()
+os._exit(0)  # Gloo's threads may still run, and abort a process that unwinds
 """
 
 

@@ -23,7 +23,7 @@ from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.question import Column, Question
 from rankscope.records import MatrixSpec, Spectrum
-from rankscope.resolution import unresolved
+from rankscope.resolving import resolved_spectrum
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
 from rankscope.series import Series, Snapshot, on_base
@@ -200,15 +200,7 @@ def spectrum(array: ArrayLike | Any, *, route: RouteChoice = "auto") -> Spectrum
     shape = (matrix.shape[0], int(np.prod(matrix.shape[1:])))
     spec = MatrixSpec("array", "array", (), 1, shape, matrix.dtype.name, "linear")
     stored = StoredMatrix(checkpoint, spec)
-    found = solve(stored, "direct" if route == "direct" else "gram")
-    if (
-        route == "auto"
-        and isinstance(found, Spectrum)
-        and found.route == "gram"
-        and unresolved(found)
-    ):
-        better = solve(stored, "direct")
-        found = better if isinstance(better, Spectrum) else found
+    found = resolved_spectrum(stored) if route == "auto" else solve(stored, route)
     if not isinstance(found, Spectrum):
         raise InputRejected("array", found.reason)
     return found

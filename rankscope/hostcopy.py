@@ -54,6 +54,29 @@ def host_copies(tensors: Mapping[str, Any]) -> dict[str, Stored]:
     return copies
 
 
+def copies_in_place(tensors: Mapping[str, Any], host: Mapping[str, Stored]) -> dict[str, Any]:
+    """Private copies where the tensors lie: of what is in host memory as arrays.
+
+    Args:
+        tensors: name -> tensor.
+        host: host copies of some of them, which are taken where they are as good.
+
+    Raises:
+        UsageError: as `host_copies`.
+    """
+    copies: dict[str, Any] = {
+        name: tensor.detach().clone() for name, tensor in tensors.items() if _on_device(tensor)
+    }
+    others = {name: tensor for name, tensor in tensors.items() if name not in copies}
+    copied = {name: host[name] for name in others if name in host}
+    missing = {name: tensor for name, tensor in others.items() if name not in copied}
+    return {**copies, **copied, **host_copies(missing)}
+
+
+def _on_device(tensor: Any) -> bool:
+    return _is_torch(tensor) and tensor.device.type != "cpu"
+
+
 def _location(tensor: Any) -> object:
     """What two PyTorch tensors share when they are the same numbers in the same place."""
     try:
@@ -83,8 +106,8 @@ def _host_copy(name: str, tensor: Any) -> Stored:
         )
     shared = _torch_array(name, tensor, dtype) if _is_torch(tensor) else np.asarray(tensor)
     # What came off a device is ours already; what lay in host memory is the training loop's.
-    on_device = _is_torch(tensor) and tensor.device.type != "cpu"
-    return np.array(shared, dtype=numpy_dtype(dtype), order="C", copy=None if on_device else True)
+    ours = _on_device(tensor)
+    return np.array(shared, dtype=numpy_dtype(dtype), order="C", copy=None if ours else True)
 
 
 def _is_torch(tensor: Any) -> bool:

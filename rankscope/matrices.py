@@ -188,6 +188,7 @@ def _specs(
         tensor.encoding,
         tensor.sources,
         tensor.factors,
+        tensor.solved_at(index),
     )
     if not tensor.parts:
         yield spec

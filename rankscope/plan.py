@@ -73,6 +73,8 @@ def _direct_elements(shape: tuple[int, int]) -> int:
 
 def matrix_flops(spec: MatrixSpec) -> float:
     """Operations that measuring a matrix takes: of a product, the two QR and the core's SVD."""
+    if spec.solved is not None:
+        return float(min(spec.shape))
     if spec.factors is None:
         return flops(spec.shape)
     rank = spec.factors.right.shape[0]
@@ -82,6 +84,8 @@ def matrix_flops(spec: MatrixSpec) -> float:
 
 def matrix_peak(spec: MatrixSpec) -> int:
     """Working memory of one matrix, an upper bound."""
+    if spec.solved is not None:
+        return ELEMENT_BYTES * 2 * min(spec.shape)
     if spec.factors is None:
         return peak_bytes(spec.shape)
     rank = spec.factors.right.shape[0]
@@ -93,6 +97,8 @@ def matrix_peak(spec: MatrixSpec) -> int:
 
 def stored_bytes(spec: MatrixSpec) -> int:
     """What is read from files for a matrix, of what is encoded as if it were not."""
+    if spec.solved is not None:
+        return ELEMENT_BYTES * min(spec.shape)
     if spec.factors is None:
         return spec.shape[0] * spec.shape[1] * itemsize(spec.dtype)
     return sum(map(stored_bytes, (spec.factors.left, spec.factors.right)))

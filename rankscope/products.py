@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rankscope.records import Checkpoint, Factors, MatrixSpec
+from rankscope.solvedmatrix import SolvedMatrix
 from rankscope.storedmatrix import StoredMatrix, pieces
 
 if TYPE_CHECKING:
@@ -102,8 +103,13 @@ def _product(left: Stored, right: Stored, scale: float) -> NDArray[np.float64]:
         return product
 
 
-def matrix_of(checkpoint: Checkpoint, spec: MatrixSpec) -> StoredMatrix | LowRankProduct:
+AnyMatrix = StoredMatrix | LowRankProduct | SolvedMatrix
+
+
+def matrix_of(checkpoint: Checkpoint, spec: MatrixSpec) -> AnyMatrix:
     """A matrix of an open checkpoint, as it is stored."""
+    if spec.solved is not None:
+        return SolvedMatrix(checkpoint, spec, spec.solved)
     if spec.factors is None:
         return StoredMatrix(checkpoint, spec)
     return LowRankProduct(checkpoint, spec)

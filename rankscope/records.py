@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["linear", "convolution", "embedding", "stacked"]
 Route = Literal["gram", "direct", "factors"]
+Status = Literal["ok", "empty", "nonfinite", "failed", "unreadable", "worker_lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class TensorInfo:
         encoding: what it is stored as, where that is no array of `dtype`: `Q4_K`, `GPTQ int4`.
         sources: the stored tensors that it is made of, where it is none of them.
         factors: what it is the product of, where it is not stored as a matrix.
+        solved: the spectra of its matrices, in order, where no weights are stored.
     """
 
     name: str
@@ -79,11 +81,17 @@ class TensorInfo:
     encoding: str = ""
     sources: tuple[str, ...] = ()
     factors: Factors | None = None
+    solved: tuple[Solved, ...] = ()
 
     @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    def solved_at(self, index: tuple[int, ...]) -> Solved | None:
+        """The stored spectrum of the matrix at this index; None where none is stored."""
+        place = index[0] if index else 0
+        return self.solved[place] if place < len(self.solved) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,7 @@ class MatrixSpec:
         encoding: what it is stored as, where that is no array of `dtype`.
         sources: the stored tensors that it is read from, where `tensor` is none of them.
         factors: what it is the product of, transposed where that is said; it is not stored then.
+        solved: its spectrum, where that is stored and the matrix is not.
     """
 
     name: str
@@ -148,6 +157,7 @@ class MatrixSpec:
     encoding: str = ""
     sources: tuple[str, ...] = ()
     factors: Factors | None = None
+    solved: Solved | None = None
 
     @property
     def stored(self) -> MatrixSpec:
@@ -172,6 +182,28 @@ class Factors:
     left: MatrixSpec
     right: MatrixSpec
     scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A spectrum as it is stored in place of its matrix, or why there is none.
+
+    Attributes:
+        sigma: the singular values, to be read as a matrix of shape (1, k).
+        status: ok, or what is wrong with the matrix.
+        reason: why there is no spectrum.
+        frobenius_norm: this and the others as in `Spectrum`.
+    """
+
+    sigma: MatrixSpec
+    status: Status = "ok"
+    reason: str = ""
+    frobenius_norm: float = 0.0
+    max_row_norm: float = 0.0
+    max_column_norm: float = 0.0
+    resolution: float = 0.0
+    route: Route = "direct"
+    zeros: int = 0
 
 
 class Checkpoint(Protocol):
@@ -201,13 +233,8 @@ class Checkpoint(Protocol):
     ) -> None: ...
 
 
-class Matrix(Protocol):
-    """What a solver gets: a shape, and the numbers in blocks.
-
-    Attributes (read-only):
-        shape: (rows, columns).
-        dtype: the stored type's name.
-    """
+class Shaped(Protocol):
+    """What a matrix is, without its numbers."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -216,6 +243,15 @@ class Matrix(Protocol):
     @property
     def dtype(self) -> str:
         """The stored type's name."""
+
+
+class Matrix(Shaped, Protocol):
+    """What a solver gets: a shape, and the numbers in blocks.
+
+    Attributes (read-only):
+        shape: (rows, columns).
+        dtype: the stored type's name.
+    """
 
     def blocks(self, axis: Literal[0, 1], max_elements: int) -> Iterator[Stored]:
         """Consecutive blocks along `axis`, each whole along the other, in the stored type."""
@@ -252,9 +288,6 @@ class Spectrum:
         head = ", ".join(f"{value:.4g}" for value in self.sigma[:3])
         dots = ", ..." if len(self.sigma) > 3 else ""
         return f"Spectrum([{head}{dots}], {rows}x{columns} {self.dtype}, {self.route})"
-
-
-Status = Literal["ok", "empty", "nonfinite", "failed", "unreadable", "worker_lost"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,16 @@ Format = Literal["safetensors", "hdf5"]
 SUFFIXES: dict[Format, str] = {"safetensors": ".safetensors", "hdf5": ".h5"}
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, Stored]) -> None:
+def write_safetensors(
+    path: Path, arrays: Mapping[str, Stored], metadata: dict[str, str] | None = None
+) -> None:
     """Write C-contiguous arrays; `OutputFailed` when the disk is full."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with atomic_path(path) as inner:
         try:
-            save_file(dict(arrays), inner)
+            save_file(dict(arrays), inner, metadata)
         except SafetensorError as error:
             raise OutputFailed(path, str(error)) from error
 

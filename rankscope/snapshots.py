@@ -15,16 +15,19 @@ import operator
 import platform
 import sys
 from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from rankscope.checkpoints.spectrumfile import SUFFIX as SPECTRA_SUFFIX
 from rankscope.errors import InputRejected, OutputFailed, UsageError
 from rankscope.files import atomic_write, remove_temporaries
-from rankscope.hostcopy import host_copies, named_tensors
+from rankscope.hostcopy import copies_in_place, host_copies, named_tensors
 from rankscope.runlog import LOG_FILE, LogFile, LogRecord
 from rankscope.runrecord import (
     RUN_FILE,
@@ -36,7 +39,11 @@ from rankscope.runrecord import (
 )
 from rankscope.snapshotfiles import SUFFIXES, WRITERS, Format
 
+if TYPE_CHECKING:
+    from rankscope.records import Stored
+
 __all__ = [
+    "Contents",
     "Format",
     "Hyperparameters",
     "LogRecord",
@@ -48,6 +55,8 @@ __all__ = [
 ]
 
 SNAPSHOTS = "snapshots"
+
+Contents = Literal["weights", "spectra", "both"]
 
 # One being written while the next is copied; more would only hide that the disk is too slow.
 MOST_IN_FLIGHT = 2
@@ -69,7 +78,10 @@ class SnapshotWriter:
     Args:
         run_dir: the directory, made where it is missing.
         record: what is run; None to leave that open, or as a resumed run has it.
-        format: safetensors or hdf5.
+        format: safetensors or hdf5; of weights.
+        contents: weights; or spectra, a thousandth of the size, which every command but `certify`
+            and `diff --delta` reads the same; or both, which spares an analysis the
+            decompositions. The thread that writes computes them, where the tensors lie.
 
     Raises:
         UsageError: the directory holds another run, or another writer is at work in it.
@@ -91,11 +103,16 @@ class SnapshotWriter:
         record: RunRecord | None = None,
         *,
         format: Format = "safetensors",  # noqa: A002 - what everybody calls it
+        contents: Contents = "weights",
     ) -> None:
         if format not in SUFFIXES:
             raise UsageError(f"format is {format!r}, expected {' or '.join(SUFFIXES)}")
+        if contents not in get_args(Contents):
+            choices = ", ".join(get_args(Contents))
+            raise UsageError(f"contents is {contents!r}, expected one of {choices}")
         self.run_dir = Path(run_dir)
         self._format = format
+        self._contents = contents
         self._pending: deque[tuple[int, Future[None]]] = deque()
         self._log: LogFile | None = _open_run(self.run_dir, record)
         # One thread: snapshots appear in the order of their steps. The interpreter waits for it
@@ -120,9 +137,7 @@ class SnapshotWriter:
             raise UsageError(f"record is a {type(record).__name__}, expected a LogRecord")
         self._collect(MOST_IN_FLIGHT - 1)
         self._refuse_twice(step)
-        arrays = host_copies(named_tensors(model))
-        path = self._path(step, SUFFIXES[self._format])
-        written = self._thread.submit(WRITERS[self._format], path, arrays)
+        written = self._thread.submit(self._writing(step, named_tensors(model)))
         self._pending.append((step, written))
         if record is not None:
             log.append(step, record)
@@ -149,7 +164,8 @@ class SnapshotWriter:
 
         A run that is resumed from before a snapshot comes to its step again.
         """
-        paths = [self._path(step, suffix) for suffix in SUFFIXES.values()]
+        suffixes = (*SUFFIXES.values(), SPECTRA_SUFFIX)
+        paths = [self._path(step, suffix) for suffix in suffixes]
         return any(step == other for other, _ in self._pending) or any(p.exists() for p in paths)
 
     def close(self) -> None:
@@ -189,6 +205,18 @@ class SnapshotWriter:
             raise UsageError(f"{self.run_dir}: the writer is closed")
         return self._log
 
+    def _writing(self, step: int, tensors: Mapping[str, Any]) -> Callable[[], None]:
+        """Copy the tensors; what is left to do with the copies can be done elsewhere."""
+        if self._contents == "spectra":
+            path = self._path(step, SPECTRA_SUFFIX)
+            return partial(_write_spectra, path, copies_in_place(tensors, {}))
+        arrays = host_copies(tensors)
+        path = self._path(step, SUFFIXES[self._format])
+        weights = partial(WRITERS[self._format], path, arrays)
+        if self._contents == "weights":
+            return weights
+        return partial(_write_both, weights, copies_in_place(tensors, arrays), self.run_dir, arrays)
+
     def _path(self, step: int, suffix: str) -> Path:
         return self.run_dir / SNAPSHOTS / f"step-{step:08d}{suffix}"
 
@@ -222,6 +250,24 @@ def due(step: int, *, every: int, burst: int = 1) -> bool:
         if value < 1:
             raise UsageError(f"{name} is {value}, expected at least 1")
     return -step % every < burst
+
+
+def _write_spectra(path: Path, tensors: Mapping[str, Any]) -> None:
+    from rankscope.snapshotspectra import SolvedModel
+
+    SolvedModel(tensors).write(path)
+
+
+def _write_both(
+    write_weights: Callable[[], None],
+    tensors: Mapping[str, Any],
+    run_dir: Path,
+    weights: Mapping[str, Stored],
+) -> None:
+    from rankscope.snapshotspectra import SolvedModel
+
+    write_weights()
+    SolvedModel(tensors).remember(run_dir, weights)
 
 
 def _checked_step(step: int) -> int:

@@ -26,6 +26,7 @@ from rankscope.records import (
     Part,
     Route,
     Skipped,
+    Solved,
     Spectrum,
     TensorInfo,
     Unmeasured,
@@ -194,11 +195,12 @@ def _tensor(item: Mapping[str, Any]) -> TensorInfo:
         None
         if factors is None
         else Factors(_matrix(factors["left"]), _matrix(factors["right"]), factors["scale"]),
+        tuple(Solved(_matrix(one.pop("sigma")), **one) for one in item["solved"]),
     )
 
 
 def _matrix(item: Mapping[str, Any]) -> MatrixSpec:
-    """A factor: a whole matrix of a stored tensor."""
+    """A factor, or singular values: a whole matrix of a stored tensor."""
     rows, columns = item["shape"]
     kind: Kind = item["kind"]
     return MatrixSpec(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.files import Identity, identity, identity_or_absence, unchanged
-from rankscope.products import LowRankProduct, matrix_of
+from rankscope.products import AnyMatrix, LowRankProduct, matrix_of
 from rankscope.question import Column, needs_direct, read_all
 from rankscope.records import (
     Checkpoint,
@@ -25,13 +25,14 @@ from rankscope.records import (
     Measurement,
     Reading,
     Route,
+    Solved,
     Spectrum,
     TensorInfo,
     Unmeasured,
 )
+from rankscope.solvedmatrix import SolvedMatrix
 from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
 from rankscope.store import SpectrumStore
-from rankscope.storedmatrix import StoredMatrix
 
 RouteChoice = Literal["auto", "gram", "direct"]
 
@@ -189,7 +190,8 @@ def fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
     if tensor is None or len(tensor.shape) < 2:
         return False
     told = (tensor.dtype, tensor.encoding, tensor.transposed, tensor.factors)
-    if told != (spec.dtype, spec.encoding, spec.transposed, spec.factors):
+    expected = (spec.dtype, spec.encoding, spec.transposed, spec.factors)
+    if told != expected or tensor.solved_at(spec.index) != spec.solved:
         return False
     rest = tensor.shape[len(spec.index) :]
     folded = (math.prod(rest[: spec.split]), math.prod(rest[spec.split :]))
@@ -213,7 +215,7 @@ def measure_open(
         yield _measure(matrix_of(checkpoint, spec), task, store)
 
 
-def _measure(matrix: StoredMatrix | LowRankProduct, task: Task, store: SpectrumStore) -> Outcome:
+def _measure(matrix: AnyMatrix, task: Task, store: SpectrumStore) -> Outcome:
     computed: list[tuple[Route, Measurement]] = []
 
     def look_up(wanted: Route) -> Measurement:
@@ -276,11 +278,17 @@ def answer(
     return None if better is None else Answer(better)
 
 
-def content_key(matrix: StoredMatrix | LowRankProduct) -> bytes:
+def content_key(matrix: AnyMatrix) -> bytes:
     """What a matrix is, whatever file it is in: SHA-256 of its shape, type and elements.
 
-    Of a product: of its shape, type and scale, and of the keys of its factors.
+    Of a product: of its shape, type and scale, and of the keys of its factors. Of a stored
+    spectrum: of that, since nothing is known of the elements.
     """
+    if isinstance(matrix, SolvedMatrix):
+        scalars = [part.name for part in fields(Solved) if part.name != "sigma"]
+        told = [getattr(matrix.solved, name) for name in scalars]
+        head = f"spectrum {matrix.shape} {matrix.dtype} {told}".encode()
+        return hashlib.sha256(head + matrix.sigma().tobytes()).digest()
     if isinstance(matrix, LowRankProduct):
         head = f"product {matrix.shape} {matrix.dtype} {matrix.scale.hex()}".encode()
         keys = content_key(matrix.left) + content_key(matrix.right)

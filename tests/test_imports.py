@@ -18,7 +18,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import rankscope
-from rankscope import snapshots
+from rankscope import metrics, snapshots
 from rankscope.checkpoints import READERS
 from rankscope.cli.app import app
 from rankscope.metrics import METRICS
@@ -33,11 +33,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bounds", "executors", "files"),
     ("jsonobject",),
     ("checkpoints",),
-    ("matrices", "runlog", "runrecord", "series", "storedmatrix"),
+    ("matrices", "runlog", "runrecord", "series", "solvedmatrix", "storedmatrix"),
     ("products",),
     ("combination", "grouping", "resolution", "solvers", "storefile", "training"),
     ("metrics", "store"),
-    ("plan", "question", "rows", "walk"),
+    ("plan", "question", "resolving", "rows", "walk"),
     ("layerkinds", "pairing", "sweeps", "trajectory", "worker"),
     ("inventory",),
     ("measure", "overview"),
@@ -60,8 +60,32 @@ WRITER: dict[str, frozenset[str]] = {
     "hostcopy": frozenset({"dtypes", "errors", "records"}),
     "snapshotfiles": frozenset({"checkpoints", "errors", "files", "records"}),
     "inputcounts": frozenset({"checkpoints", "errors", "matrices", "records", "runrecord"}),
+    "snapshotspectra": frozenset(
+        {
+            "checkpoints",
+            "matrices",
+            "records",
+            "resolving",
+            "snapshotfiles",
+            "solvers",
+            "store",
+            "storedmatrix",
+            "text",
+            "worker",
+        }
+    ),
     "snapshots": frozenset(
-        {"errors", "files", "hostcopy", "records", "runlog", "runrecord", "snapshotfiles"}
+        {
+            "checkpoints",
+            "errors",
+            "files",
+            "hostcopy",
+            "records",
+            "runlog",
+            "runrecord",
+            "snapshotfiles",
+            "snapshotspectra",
+        }
     ),
 }
 
@@ -185,6 +209,7 @@ def wrong_names(modules: Sources) -> list[str]:
     known = sources("rankscope")
     public: dict[str, set[str]] = {
         "rankscope": set(rankscope.__all__),
+        "rankscope.metrics": set(metrics.__all__),
         "rankscope.snapshots": set(snapshots.__all__),
     }
     found = []
@@ -239,7 +264,11 @@ class TestTheChecksThemselves:
             ("newcomer", "from rankscope.table import Table", "newcomer stands in no layer"),
             ("views.csv", "from rankscope.views import VIEWS", "may not import the package"),
             ("table", "from rankscope.snapshots import SnapshotWriter", "only a training loop"),
-            ("snapshots", "from rankscope.table import Table", "snapshots may import errors, "),
+            (
+                "snapshots",
+                "from rankscope.table import Table",
+                "snapshots may import checkpoints, errors, ",
+            ),
         ],
     )
     def test_a_wrong_direction_is_found(self, module: str, text: str, message: str) -> None:

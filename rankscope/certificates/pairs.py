@@ -16,9 +16,9 @@ from rankscope.certificates.certificate import Certificate, Weights, certificate
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.plan import flops
+from rankscope.products import AnyMatrix, matrix_of
 from rankscope.records import Checkpoint, MatrixSpec, Spectrum, Unmeasured
 from rankscope.solvers import solve
-from rankscope.storedmatrix import StoredMatrix
 from rankscope.worker import fits
 
 # Of a pair three are in use; the next pair of the same T shares two of them.
@@ -187,7 +187,7 @@ class _Files:
 
     opened: OrderedDict[Path, Checkpoint] = field(default_factory=OrderedDict)
 
-    def matrix(self, path: Path, spec: MatrixSpec) -> StoredMatrix:
+    def matrix(self, path: Path, spec: MatrixSpec) -> AnyMatrix:
         """A matrix of a checkpoint; it can be read until three others have been asked for."""
         if path not in self.opened:
             if len(self.opened) == MOST_OPEN:
@@ -198,7 +198,7 @@ class _Files:
         tensors = {tensor.name: tensor for tensor in checkpoint.listing.tensors}
         if not fits(spec, tensors.get(spec.tensor)):
             raise InputRejected(path, "changed since it was listed: try again", tensor=spec.tensor)
-        return StoredMatrix(checkpoint, spec)
+        return matrix_of(checkpoint, spec)
 
     def close(self) -> None:
         """Close all of them."""

@@ -27,6 +27,7 @@ from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.checkpoints.npy import NpyReader
 from rankscope.checkpoints.npz import NpzReader
 from rankscope.checkpoints.safetensors import SafetensorsReader
+from rankscope.checkpoints.spectrumfile import SpectraReader
 from rankscope.checkpoints.torchzip import TorchReader
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile
@@ -67,6 +68,7 @@ class Reader(Protocol):
 
 
 READERS: tuple[Reader, ...] = (
+    SpectraReader(),  # before safetensors, which it is on the outside
     SafetensorsReader(),
     Hdf5Reader(),
     NpyReader(),
@@ -131,6 +133,8 @@ def _open_merged(path: Path, base: Path, wanted: Collection[str] | None) -> Chec
         stored, beside = _open_stored(base, others)
         model = interpreted(stored, beside)
         opened.append(model)
+        if any(tensor.solved for tensor in model.listing.tensors):
+            raise InputRejected(base, "holds singular values only, expected weights to merge into")
         config = ModelFiles(beside).config
         return merge(model, adapter, ModelFiles(directory), config, whole=wanted is None)
     except BaseException:

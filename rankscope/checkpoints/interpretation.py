@@ -33,6 +33,8 @@ def interpreted(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
     Raises:
         InputRejected: one of these is not sound, or contradicts the tensors.
     """
+    if any(tensor.solved for tensor in checkpoint.listing.tensors):
+        return checkpoint  # there is nothing left to interpret
     files = ModelFiles(directory)
     try:
         for stage in STAGES:

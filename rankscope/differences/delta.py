@@ -24,7 +24,7 @@ from rankscope.files import Identity, unchanged
 from rankscope.measure import Measured
 from rankscope.metrics import Metric
 from rankscope.metrics.numerical import above_noise, storage_noise
-from rankscope.products import LowRankProduct, matrix_of
+from rankscope.products import AnyMatrix, matrix_of
 from rankscope.question import Column
 from rankscope.records import (
     Checkpoint,
@@ -39,7 +39,6 @@ from rankscope.records import (
 from rankscope.series import Snapshot
 from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
 from rankscope.store import SpectrumStore
-from rankscope.storedmatrix import StoredMatrix
 from rankscope.worker import RouteChoice, answer, fits, stored_tensors
 
 NUMERICAL = "numerical_rank"
@@ -209,7 +208,7 @@ class _Side:
         tensors = {tensor.name: tensor for tensor in checkpoint.listing.tensors}
         return cls(path, checkpoint, tensors)
 
-    def matrix(self, spec: MatrixSpec) -> StoredMatrix | LowRankProduct:
+    def matrix(self, spec: MatrixSpec) -> AnyMatrix:
         """A matrix of it, as it was listed; `InputRejected` when it is not there any more."""
         if not fits(spec, self.tensors.get(spec.tensor)):
             reason = "changed since it was listed: try again"

@@ -13,7 +13,9 @@ from types import MappingProxyType
 import numpy as np
 
 from rankscope.products import LowRankProduct
-from rankscope.records import Matrix, Measurement, Route, Spectrum, Unmeasured
+from rankscope.records import Matrix, Measurement, Route, Shaped, Spectrum, Unmeasured
+from rankscope.solvedmatrix import SolvedMatrix
+from rankscope.solvers.device import DeviceMatrix, device_spectrum
 from rankscope.solvers.direct import direct_spectrum
 from rankscope.solvers.entries import NonFinite, NormOverflow
 from rankscope.solvers.factors import factors_spectrum, formation_error
@@ -32,18 +34,20 @@ ROUTE_VERSION = 1
 NORM_CHECK_FACTOR = 4.0
 
 
-def solve(matrix: Matrix, route: Route) -> Measurement:
+def solve(matrix: Matrix | DeviceMatrix, route: Route) -> Measurement:
     """The spectrum of a matrix by one route, checked; or why there is none.
 
     A route that fails, by not converging or by contradicting the entries' norm, is tried again
     by the direct route. What still fails has status `failed`: a wrong spectrum is never returned.
     """
+    if isinstance(matrix, SolvedMatrix):
+        return _checked(matrix)
     if 0 in matrix.shape:
         return Unmeasured("empty", f"shape {matrix.shape[0]}x{matrix.shape[1]} has no entries")
     reason = ""
     for attempt in dict.fromkeys((route, "direct")):
         try:
-            spectrum = ROUTES[attempt](matrix)
+            spectrum = _by_route(matrix, attempt)
         except NonFinite:
             return Unmeasured("nonfinite", "holds NaN or infinity")
         except NormOverflow:
@@ -57,7 +61,20 @@ def solve(matrix: Matrix, route: Route) -> Measurement:
     return Unmeasured("failed", reason)
 
 
-def _as_formed(spectrum: Spectrum, matrix: Matrix) -> Spectrum:
+def _by_route(matrix: Matrix | DeviceMatrix, route: Route) -> Spectrum:
+    if isinstance(matrix, DeviceMatrix):
+        return device_spectrum(matrix, route)
+    return ROUTES[route](matrix)
+
+
+def _checked(matrix: SolvedMatrix) -> Measurement:
+    """A stored spectrum, unless it cannot be one."""
+    found = matrix.measurement()
+    reason = norm_mismatch(found) if isinstance(found, Spectrum) else ""
+    return Unmeasured("failed", reason) if reason else found
+
+
+def _as_formed(spectrum: Spectrum, matrix: Shaped) -> Spectrum:
     """A spectrum that also tells how far forming the product from its factors carried it."""
     largest = float(spectrum.sigma[0])
     if not isinstance(matrix, LowRankProduct) or spectrum.route == "factors" or largest == 0:

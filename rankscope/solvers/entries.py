@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.records import Matrix, Route, Spectrum
+from rankscope.records import Matrix, Route, Shaped, Spectrum
 
 # 2^22 float64 elements are 32 MiB: enough rows for BLAS to run at its full rate and little
 # beside the Gram matrix. Tuned on benchmarks/llama.py (docs/performance.md).
@@ -38,12 +38,12 @@ class NormOverflow(ValueError):
     """The entries are finite, and their norm is beyond float64."""
 
 
-def small_side(matrix: Matrix) -> int:
+def small_side(matrix: Shaped) -> int:
     """min(rows, columns): the order of the Gram matrix and the number of singular values."""
     return min(matrix.shape)
 
 
-def rounding(matrix: Matrix) -> float:
+def rounding(matrix: Shaped) -> float:
     """How far rounding may carry a route, relative to sigma_1 (its square for the Gram route)."""
     units = min(matrix.shape) + SUM_UNITS + max(matrix.shape) / LONG_SIDE_PER_UNIT
     return units * 2.0**-53
@@ -108,7 +108,7 @@ class EntryNorms:
     long_max: float = 0.0
 
     @classmethod
-    def of(cls, matrix: Matrix) -> EntryNorms:
+    def of(cls, matrix: Shaped) -> EntryNorms:
         """Nothing gathered yet."""
         order = small_side(matrix)
         return cls(np.zeros(order), np.zeros(order, np.bool_))
@@ -129,7 +129,7 @@ class EntryNorms:
         self.small += np.einsum("ij,ij->i", block, block)
 
     def spectrum(
-        self, matrix: Matrix, scale: float, sigma: Block, resolution: float, route: Route
+        self, matrix: Shaped, scale: float, sigma: Block, resolution: float, route: Route
     ) -> Spectrum:
         """The record of a finished pass; `sigma` belongs to the scaled matrix."""
         row_max, column_max = float(self.small.max()), self.long_max

@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from rankscope import analyze
 from rankscope.checkpoints import open_checkpoint
-from rankscope.checkpoints.safetensors import MAX_AXES, MAX_HEADER_BYTES
+from rankscope.checkpoints.safetensors_header import MAX_AXES, MAX_HEADER_BYTES
 from rankscope.errors import InputRejected
 from rankscope.measure import How
 from rankscope.records import Checkpoint

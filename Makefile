@@ -42,7 +42,7 @@ $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.train
-	$(PIP) -e '.[train,pandas,gguf,dev]'
+	$(PIP) -e '.[train,baselines,pandas,gguf,dev]'
 	touch $@
 
 clean:

@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import models
+from benchmarks.penalties import bench_penalties
 from benchmarks.processes import run
+from benchmarks.training import bench_training
 from rankscope.checkpoints import open_checkpoint
 from rankscope.matrices import Selection, select
 from rankscope.plan import cost
@@ -214,6 +216,8 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "headers": bench_headers,
     "adapter": bench_adapter,
     "llama": bench_llama,
+    "training": bench_training,
+    "penalties": bench_penalties,
 }
 
 

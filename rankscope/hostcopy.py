@@ -44,7 +44,7 @@ def host_copies(tensors: Mapping[str, Any]) -> dict[str, Stored]:
     copies: dict[str, Stored] = {}
     tied: dict[object, Stored] = {}
     for name, tensor in tensors.items():
-        key = _location(tensor)
+        key = location(tensor)
         if key is None or key not in tied:
             copies[name] = _host_copy(name, tensor)
         else:
@@ -74,10 +74,10 @@ def copies_in_place(tensors: Mapping[str, Any], host: Mapping[str, Stored]) -> d
 
 
 def _on_device(tensor: Any) -> bool:
-    return _is_torch(tensor) and tensor.device.type != "cpu"
+    return is_torch(tensor) and tensor.device.type != "cpu"
 
 
-def _location(tensor: Any) -> object:
+def location(tensor: Any) -> object:
     """What two PyTorch tensors share when they are the same numbers in the same place."""
     try:
         return (
@@ -91,26 +91,37 @@ def _location(tensor: Any) -> object:
         return None
 
 
-def _host_copy(name: str, tensor: Any) -> Stored:
-    import numpy as np
+def checked_dtype(name: str, tensor: Any) -> str:
+    """The type's name, as NumPy has it.
 
+    Raises:
+        UsageError: it is not a tensor, or of a type that cannot be stored.
+    """
     if not isinstance(name, str) or not hasattr(tensor, "dtype") or not hasattr(tensor, "shape"):
         raise UsageError(
             f"{name!r} is a {type(tensor).__name__}, expected a tensor under a string: "
             "pass model.state_dict(), not a whole training state"
         )
-    dtype = str(tensor.dtype).removeprefix("torch.") if _is_torch(tensor) else tensor.dtype.name
+    dtype = str(tensor.dtype).removeprefix("torch.") if is_torch(tensor) else tensor.dtype.name
     if dtype not in STORABLE:
         raise UsageError(
             f"{name}: {dtype} cannot be stored, expected {', '.join(sorted(STORABLE))}"
         )
-    shared = _torch_array(name, tensor, dtype) if _is_torch(tensor) else np.asarray(tensor)
+    return dtype
+
+
+def _host_copy(name: str, tensor: Any) -> Stored:
+    import numpy as np
+
+    dtype = checked_dtype(name, tensor)
+    shared = _torch_array(name, tensor, dtype) if is_torch(tensor) else np.asarray(tensor)
     # What came off a device is ours already; what lay in host memory is the training loop's.
     ours = _on_device(tensor)
     return np.array(shared, dtype=numpy_dtype(dtype), order="C", copy=None if ours else True)
 
 
-def _is_torch(tensor: Any) -> bool:
+def is_torch(tensor: Any) -> bool:
+    """Whether it is a tensor of PyTorch's, by its methods."""
     return hasattr(tensor, "detach") and hasattr(tensor, "cpu")
 
 

@@ -25,9 +25,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from rankscope.checkpoints.spectrumfile import SUFFIX as SPECTRA_SUFFIX
+from rankscope.devicecopy import Started, started_copies
 from rankscope.errors import InputRejected, OutputFailed, UsageError
 from rankscope.files import atomic_write, remove_temporaries
-from rankscope.hostcopy import copies_in_place, host_copies, named_tensors
+from rankscope.hostcopy import copies_in_place, named_tensors
 from rankscope.runlog import LOG_FILE, LogFile, LogRecord
 from rankscope.runrecord import (
     RUN_FILE,
@@ -210,9 +211,10 @@ class SnapshotWriter:
         if self._contents == "spectra":
             path = self._path(step, SPECTRA_SUFFIX)
             return partial(_write_spectra, path, copies_in_place(tensors, {}))
-        arrays = host_copies(tensors)
+        started = started_copies(tensors)
+        arrays = started.arrays
         path = self._path(step, SUFFIXES[self._format])
-        weights = partial(WRITERS[self._format], path, arrays)
+        weights = partial(_write_weights, WRITERS[self._format], path, started)
         if self._contents == "weights":
             return weights
         return partial(_write_both, weights, copies_in_place(tensors, arrays), self.run_dir, arrays)
@@ -250,6 +252,13 @@ def due(step: int, *, every: int, burst: int = 1) -> bool:
         if value < 1:
             raise UsageError(f"{name} is {value}, expected at least 1")
     return -step % every < burst
+
+
+def _write_weights(
+    write: Callable[[Path, Mapping[str, Stored]], None], path: Path, started: Started
+) -> None:
+    started.wait()
+    write(path, started.arrays)
 
 
 def _write_spectra(path: Path, tensors: Mapping[str, Any]) -> None:

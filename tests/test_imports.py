@@ -58,6 +58,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # with all that each may import; nothing of the flow imports any of it.
 WRITER: dict[str, frozenset[str]] = {
     "hostcopy": frozenset({"dtypes", "errors", "records"}),
+    "devicecopy": frozenset({"dtypes", "hostcopy", "records"}),
     "snapshotfiles": frozenset({"checkpoints", "errors", "files", "records"}),
     "inputcounts": frozenset({"checkpoints", "errors", "matrices", "records", "runrecord"}),
     "snapshotspectra": frozenset(
@@ -77,6 +78,7 @@ WRITER: dict[str, frozenset[str]] = {
     "snapshots": frozenset(
         {
             "checkpoints",
+            "devicecopy",
             "errors",
             "files",
             "hostcopy",
@@ -267,7 +269,7 @@ class TestTheChecksThemselves:
             (
                 "snapshots",
                 "from rankscope.table import Table",
-                "snapshots may import checkpoints, errors, ",
+                "snapshots may import checkpoints, devicecopy, errors, ",
             ),
         ],
     )

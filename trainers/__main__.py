@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from rankscope.errors import RankScopeError
-from trainers import digits, images
+from trainers import baseline, complete, digits, figure, images, recipe, table
+from trainers.flow import driver as flow
+from trainers.movielens import driver as movielens
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, driver, meaning in (
         ("digits", digits, "MLP-BN-L-H on scikit-learn's handwritten digits, in seconds"),
         ("classify", images, "P1's networks on images, resumed where they were killed"),
+        ("recipe", recipe, "the runs behind a figure of P1"),
+        ("complete", complete, "P2's matrix completion by deep linear networks"),
+        ("table", table, "a table of P2 beside the paper's numbers"),
+        ("baseline", baseline, "the same matrices completed without training"),
+        ("movielens", movielens, "P2's ratio penalty on MovieLens-100K's ratings"),
+        ("flow", flow, "gradient flow: least squares, P3's completion, singular values"),
+        ("figure", figure, "a figure of a paper, drawn from the runs in a directory"),
     ):
         chosen = drivers.add_parser(name, help=meaning)
         driver.add_arguments(chosen)
@@ -30,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
-        print(f"error: {error}: pip install 'rankscope[train]'", file=sys.stderr)
+        extra = "baselines" if error.name == "cvxpy" else "train"
+        print(f"error: {error}: pip install 'rankscope[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -223,7 +223,7 @@ def train(args: Args, model: MlpBn, split: Split, writer: SnapshotWriter) -> Non
     """The training loop: one log record per epoch, a snapshot or a burst where one is due."""
     import torch
 
-    from trainers.classify import train_epoch
+    from trainers.classify import Update, train_epoch
 
     optimiser = torch.optim.SGD(
         model.parameters(),
@@ -232,6 +232,7 @@ def train(args: Args, model: MlpBn, split: Split, writer: SnapshotWriter) -> Non
         weight_decay=args.weight_decay,
         nesterov=args.nesterov,
     )
+    update = Update(model, optimiser)
     order = torch.Generator().manual_seed(args.seed)
     steps = len(split.train_samples) // args.batch_size
     due = snapshot_epochs(args.epochs, args.snapshots)
@@ -239,11 +240,10 @@ def train(args: Args, model: MlpBn, split: Split, writer: SnapshotWriter) -> Non
     step = 0
     for epoch in range(args.epochs + 1):
         if epoch > 0:
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(args, epoch - 1)
+            update.set_rate(learning_rate(args, epoch - 1))
             samples, labels = split.train_samples, split.train_labels
             updates = train_epoch(
-                model, samples.__getitem__, labels, optimiser, args.batch_size, order
+                model, update, samples.__getitem__, labels, args.batch_size, order
             )
             for _ in updates:
                 step += 1

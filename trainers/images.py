@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rankscope.errors import UsageError
 from rankscope.snapshots import Hyperparameters, LogRecord, Optimiser, RunRecord, SnapshotWriter
 from trainers.imageargs import Args, add_arguments, from_options
-from trainers.imagestate import STATE, Training, keep
+from trainers.imagestate import STATE, Keeper, Training
 from trainers.schedule import burst_steps, snapshot_epochs
 
 if TYPE_CHECKING:
@@ -33,36 +33,47 @@ def run(args: Args) -> None:
         InputRejected: the data set's files are missing or damaged.
         OutputFailed: the directory cannot be written to.
     """
+    import numpy as np
     import torch
 
     from trainers.data import P1_POLICY, PLAIN_POLICY, Augment, load
     from trainers.networks import build
+    from trainers.speed import settle
 
-    torch.use_deterministic_algorithms(True, warn_only=True)  # a resumed run ends as it would have
+    settle(args.device, args.precision, args.graph)  # a resumed run ends as it would have
     torch.manual_seed(args.seed)
     images = load(args.data, args.data_dir, limit=args.limit, device=args.device)
     if args.batch_size > len(images.train_labels):
         raise UsageError(f"B is {args.batch_size}, and there are {len(images.train_labels)} images")
+    most = len(images.train_labels) // args.batch_size * args.epochs
+    if max(args.steps, default=0) > most:
+        raise UsageError(f"steps holds {max(args.steps)}, and the run ends after {most}")
     _, channels, height, width = images.train_images.shape
     shape = (channels, height, width)
     model = build(args.arch, shape, images.classes, leaky_relu=args.leaky_relu).to(args.device)
-    # Two streams: the order of the images tells nothing of what is done to them.
-    draws = torch.Generator().manual_seed(args.seed + 2**32)
+    if args.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Two streams: the order of the images tells nothing of what is done to them. PyTorch's
+    # generator takes 32 bits of a seed.
+    other = np.random.SeedSequence(args.seed, spawn_key=(1,)).generate_state(1)
+    draws = torch.Generator().manual_seed(int(other[0]))
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=args.mu,
         momentum=args.momentum,
         weight_decay=args.weight_decay,
         nesterov=args.nesterov,
+        fused=next(model.parameters()).is_cuda or None,
     )
     augment = Augment(images, draws, P1_POLICY if args.augment else PLAIN_POLICY)
     order = torch.Generator().manual_seed(args.seed)
     training = Training(model, optimiser, augment, order)
-    with SnapshotWriter(args.out, describe(args, model, images, shape)) as writer:
-        kept = args.out / STATE
-        if kept.exists():
-            training.restore(torch.load(kept, map_location="cpu", weights_only=True))
-        train(args, training, images, writer)
+    record = describe(args, model, images, shape)
+    with SnapshotWriter(args.out, record, contents=args.save) as writer:
+        keeper = Keeper(args.out / STATE)
+        if keeper.path.exists():
+            training.restore(torch.load(keeper.path, map_location="cpu", weights_only=True))
+        train(args, training, images, writer, keeper)
     print(f"rankscope analyze {args.out}")
 
 
@@ -73,9 +84,20 @@ def describe(args: Args, model: Network, images: Images, shape: tuple[int, int, 
     steps = len(images.train_labels) // args.batch_size
     rates = [args.learning_rate(epoch) for epoch in range(args.epochs)]
     changes = [epoch for epoch in range(1, args.epochs) if rates[epoch] != rates[epoch - 1]]
+    # All but the graph of the same step, which changes no bit.
+    variants = [
+        words
+        for words, chosen in (
+            (" with leaky ReLU", args.leaky_relu),
+            (f", {args.precision}", args.precision != "fp32"),
+            (", channels last", args.channels_last),
+            (", compiled", args.graph == "compile"),
+        )
+        if chosen
+    ]
     done = "cropped, flipped, rotated and standardised" if args.augment else "standardised"
     return RunRecord(
-        model=args.arch + (" with leaky ReLU" if args.leaky_relu else ""),
+        model=args.arch + "".join(variants),
         matrices=records(model, shape),
         optimiser=Optimiser("sgd", momentum=args.momentum, nesterov=args.nesterov),
         hyperparameters=Hyperparameters(
@@ -90,39 +112,45 @@ def describe(args: Args, model: Network, images: Images, shape: tuple[int, int, 
     )
 
 
-def train(args: Args, training: Training, images: Images, writer: SnapshotWriter) -> None:
+def train(
+    args: Args, training: Training, images: Images, writer: SnapshotWriter, keeper: Keeper
+) -> None:
     """The training loop: one log record per epoch, a snapshot or a burst where one is due."""
-    from trainers.classify import train_epoch
+    from trainers.classify import Update, train_epoch
+    from trainers.speed import accelerated, channels_last
 
     model, labels = training.model, images.train_labels
-    due = snapshot_epochs(args.epochs, args.snapshots)
-    burst = burst_steps(due, len(labels) // args.batch_size, args.burst)
+    due = snapshot_epochs(args.epochs, args.snapshots, args.every)
+    updates = len(labels) // args.batch_size
+    within = burst_steps(due, updates, args.burst).union(args.steps)
     if training.epoch == 0:
         finish_epoch(args, training, images, writer, saves=True)
+        keeper.keep(training, writer)
+    compiled = args.graph == "compile"
+    update = Update(model, training.optimiser, bf16=args.precision == "bf16", compiled=compiled)
+    step = accelerated(update, args.graph)
+    batch = channels_last(training.augment) if args.channels_last else training.augment
     while training.epoch < args.epochs:
-        for group in training.optimiser.param_groups:
-            group["lr"] = args.learning_rate(training.epoch)
-        for _ in train_epoch(
-            model, training.augment, labels, training.optimiser, args.batch_size, training.order
-        ):
+        update.set_rate(args.learning_rate(training.epoch))
+        for _ in train_epoch(model, step, batch, labels, args.batch_size, training.order):
             training.step += 1
-            if training.step in burst and not writer.saved(training.step):
+            if training.step in within and not writer.saved(training.step):
                 writer.save(training.step, model)
         training.epoch += 1
         finish_epoch(args, training, images, writer, saves=training.epoch in due)
+        if keeper.due or training.epoch == args.epochs:
+            keeper.keep(training, writer)
 
 
 def finish_epoch(
     args: Args, training: Training, images: Images, writer: SnapshotWriter, *, saves: bool
 ) -> None:
-    """Evaluate, log, save if it is time; then keep the state, of which all of this is a part."""
+    """Evaluate, log, and save if it is time."""
     record = evaluate(args, training, images)
     if saves and not writer.saved(training.step):
         writer.save(training.step, training.model, record)
     else:
         writer.log(training.step, record)
-    writer.flush()  # the state must not be ahead of the snapshots
-    keep(training, args.out / STATE)
     print(
         f"epoch {training.epoch}/{args.epochs}  lr {record.lr:g}  train loss "
         f"{record.train_loss:.3f}  test accuracy {record.test_accuracy:.3f}",
@@ -136,8 +164,9 @@ def evaluate(args: Args, training: Training, images: Images) -> LogRecord:
     from trainers.classify import score
 
     model, prepare = training.model, training.augment.standardise
-    train = score(model, images.train_images, images.train_labels, prepare)
-    test = score(model, images.test_images, images.test_labels, prepare)
+    bf16 = args.precision == "bf16"
+    train = score(model, images.train_images, images.train_labels, prepare, bf16=bf16)
+    test = score(model, images.test_images, images.test_labels, prepare, bf16=bf16)
     return LogRecord(
         epoch=training.epoch,
         lr=args.learning_rate(max(training.epoch - 1, 0)),

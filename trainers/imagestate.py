@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankscope.errors import InputRejected
+
 if TYPE_CHECKING:
     import torch
 
+    from rankscope.snapshots import SnapshotWriter
     from trainers.data import Augment
+    from trainers.imageargs import Args
     from trainers.networks import Network
 
 STATE = "state.pt"
+
+# The share of a run that writing its state may take: half of what snapshots in all may.
+KEPT_SHARE = 0.01
 
 
 @dataclass(slots=True)
@@ -56,7 +64,10 @@ class Training:
         import torch
 
         self.model.load_state_dict(state["model"])
+        fused = [group["fused"] for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(state["optimiser"])
+        for group, own in zip(self.optimiser.param_groups, fused, strict=True):
+            group["fused"] = own  # the device's, not the run's
         self.epoch, self.step = state["epoch"], state["step"]
         self.order.set_state(state["order"])
         self.augment.generator.set_state(state["augment"])
@@ -64,10 +75,52 @@ class Training:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def keep(training: Training, path: Path) -> None:
-    """Write the state, whole or not at all."""
+@dataclass(slots=True)
+class Keeper:
+    """Writes the state so often that it costs little of the run, and a kill little of the work.
+
+    Attributes:
+        path: the file.
+        cost: seconds that it took last, with what it had to wait for.
+        ended: when that was.
+    """
+
+    path: Path
+    cost: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time; always for the first one."""
+        return time.monotonic() - self.ended >= self.cost / KEPT_SHARE
+
+    def keep(self, training: Training, writer: SnapshotWriter) -> None:
+        """Write the state, whole or not at all, when every snapshot before it is on the disk."""
+        import torch
+
+        began = time.monotonic()
+        writer.flush()  # the state must not be ahead of the snapshots
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        torch.save(training.state(), temporary)
+        os.replace(temporary, self.path)
+        self.ended = time.monotonic()
+        self.cost = self.ended - began
+
+
+def finished(args: Args) -> bool:
+    """Whether the run that lies in the directory has come to its end.
+
+    Raises:
+        InputRejected: what is kept of it cannot be read.
+    """
     import torch
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save(training.state(), temporary)
-    os.replace(temporary, path)
+    path = args.out / STATE
+    if not path.exists():
+        return False
+    try:  # mapped, as of all of it only one number is wanted
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return bool(state["epoch"] >= args.epochs)
+    except (RuntimeError, OSError, KeyError, TypeError) as error:
+        reason = "is no state of a run; remove the run's directory to start it again"
+        raise InputRejected(path, reason) from error

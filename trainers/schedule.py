@@ -19,13 +19,16 @@ def drops_passed(drops: Sequence[float], epoch: int, epochs: int) -> int:
     return sum(epoch >= max(1, round(share * epochs)) for share in drops)
 
 
-def snapshot_epochs(epochs: int, snapshots: int) -> frozenset[int]:
+def snapshot_epochs(epochs: int, snapshots: int, every: int | None = None) -> frozenset[int]:
     """After which epochs to save; 0 is the initialisation.
 
     Args:
         epochs: how many there are.
         snapshots: how many to save beside the initialisation, evenly spread.
+        every: how many epochs from one to the next, in place of that; the last one is saved too.
     """
+    if every is not None:
+        return frozenset({*range(0, epochs, every), epochs})
     return frozenset(round(i * epochs / snapshots) for i in range(snapshots + 1))
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +21,8 @@ from rankscope.measure import How
 from trainers import images
 from trainers.__main__ import main
 from trainers.data import Standardise, load
-from trainers.images import STATE, Args
+from trainers.images import Args
+from trainers.imagestate import STATE
 from trainers.networks import build
 
 ROOT = Path(__file__).parents[2]
@@ -90,24 +91,38 @@ class TestSchedule:
 class TestResuming:
     COMMON = ("--data", "synthetic", "--limit", "64", "--B", "8", "--snapshots", "6", "--augment")
 
+    # Keeps the state after each epoch, which of so short ones would take too large a share.
+    KEEPING = """
+import sys
+from trainers import imagestate
+imagestate.KEPT_SHARE = 1e9
+from trainers.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
     @pytest.mark.parametrize("arch", ["mlp-bn-2-16", "vit"])
     def test_killed_and_resumed_ends_with_the_same_bits(self, tmp_path: Path, arch: str) -> None:
         # The ViT has dropout, which draws from PyTorch's own generator; and 75 MB of weights.
-        small = ("--limit", "16", "--epochs", "2", "--snapshots", "2")
+        small = ("--limit", "16", "--epochs", "3", "--snapshots", "3")
         size = small if arch == "vit" else ("--epochs", "20", "--burst", "2")
         chosen = ["classify", *self.COMMON, *size, "--arch", arch, "--momentum", "0.9"]
         whole, cut = tmp_path / "whole", tmp_path / "cut"
         assert main([*chosen, "--out", str(whole)]) == 0
-        command = [sys.executable, "-m", "trainers", *chosen, "--out", str(cut)]
+        command = [sys.executable, "-c", self.KEEPING, *chosen, "--out", str(cut)]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
-        self.kill_after_epoch(process, cut, 1)
+        self.kill_after_epoch(process, cut, 2 if arch == "vit" else 12)
+        assert self.kept(cut) > 0
         assert main([*chosen, "--out", str(cut)]) == 0
         names = [file.name for file in sorted((whole / "snapshots").iterdir())]
         assert [file.name for file in sorted((cut / "snapshots").iterdir())] == names
         for name in names:
             one, other = (load_file(run / "snapshots" / name) for run in (whole, cut))
             assert all(np.array_equal(one[key], other[key]) for key in one), name
+
+    def kept(self, run: Path) -> int:
+        """The epoch that the state is of, the first one having been written before any."""
+        return int(torch.load(run / STATE, weights_only=True)["epoch"])
 
     def kill_after_epoch(self, process: subprocess.Popen[bytes], run: Path, epoch: int) -> None:
         log = run / "log.jsonl"
@@ -136,9 +151,51 @@ class TestResuming:
         assert len(rankscope.analyze(run, how=NO_STORE).summary) == 2
 
 
+def saved(run: Path) -> list[int]:
+    return [int(file.name[5:13]) for file in sorted((run / "snapshots").iterdir())]
+
+
+class TestWhichSnapshots:
+    """Of 10 epochs of 4 updates."""
+
+    COMMON: ClassVar[dict[str, Any]] = {"epochs": 10, "batch_size": 16, "arch": "mlp-bn-2-8"}
+
+    def test_evenly_spread(self, tmp_path: Path) -> None:
+        assert saved(trained(tmp_path, **{**self.COMMON, "snapshots": 3})) == [0, 12, 28, 40]
+
+    def test_every_few_epochs_and_the_last(self, tmp_path: Path) -> None:
+        assert saved(trained(tmp_path, every=4, **self.COMMON)) == [0, 16, 32, 40]
+
+    def test_at_listed_steps_too(self, tmp_path: Path) -> None:
+        listed = (1, 5, 16, 40)
+        run = trained(tmp_path, every=10, steps=listed, **self.COMMON)
+        assert saved(run) == [0, 1, 5, 16, 40]
+        again = trained(run, every=10, steps=listed, **self.COMMON)
+        assert saved(again) == [0, 1, 5, 16, 40]
+
+    @pytest.mark.parametrize("save", ["spectra", "both"])
+    def test_spectra_are_those_of_the_weights(self, tmp_path: Path, save: Any) -> None:
+        chosen = {**self.COMMON, "epochs": 2, "arch": "res-bn-2-16"}
+        metrics = ["rank", "numerical_rank", "effective_rank", "frobenius_norm"]
+        expected, found = (
+            rankscope.analyze(trained(tmp_path / kept, save=kept, **chosen), metrics=metrics)
+            for kept in ("weights", save)
+        )
+        keys = ("name", "step", "kind", "shape", "averaged", "m", "rank", "numerical_rank")
+        for one, other in zip(found.matrices, expected.matrices, strict=True):
+            assert [one.get(key) for key in keys] == [other.get(key) for key in keys]
+            for metric in ("effective_rank", "frobenius_norm"):
+                assert one[metric] == pytest.approx(other[metric], rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
+        (["--every", "0"], "every is 0"),
+        (["--steps", "3,0"], "steps holds 0, expected steps from 1"),
+        (["--steps", "1,99999"], "steps holds 99999, and the run ends after"),
+        (["--save", "gradients"], "save is 'gradients', expected one of weights, spectra, both"),
+        (["--save", "spectra", "--burst", "2"], "which need weights: save weights or both"),
         (["--arch", "resnet50"], "arch is 'resnet50', expected one of resnet18"),
         (["--data", "imagenet"], "imagenet"),
         (["--data", "cifar10"], "cifar"),

@@ -1,0 +1,70 @@
+"""P2's experiment: complete a low-rank matrix with a deep linear network.
+
+    python -m trainers complete --depth 1 --optimizer adam --penalty ratio --lambda 0.05 --out DIR
+
+The defaults are P2's: a 100x100 target of rank 5 with 2000 observed entries, the sum of squared
+errors, learning rate 1e-3, layers that start from normal entries of standard deviation 1e-3.
+Several seeds train as one batch. A run ends when its error, effective rank and norm have been
+level for a while, not when its loss is small: `trainers.completion.plateau` says why.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rankscope.errors import UsageError
+from trainers.completion.options import Args, add_arguments, from_options
+
+if TYPE_CHECKING:
+    from trainers.completion.descent import Plan
+
+__all__ = ["Args", "add_arguments", "from_options", "run"]
+
+TRAP = (
+    "warning: --stop-loss ends a run when the observed entries fit, which with Adam and a penalty "
+    "is long before the others do: do not read its last error and rank as those of convergence"
+)
+
+
+def run(args: Args) -> None:
+    """Train, and write a run directory for each seed.
+
+    Raises:
+        UsageError: a choice that makes no sense, or a directory that is in use.
+        OutputFailed: a directory cannot be written to.
+    """
+    import torch
+
+    from trainers.completion.progress import Progress, in_words
+    from trainers.completion.running import Keeping, train
+
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise UsageError(f"{args.out}: exists already; remove it, or choose another --out")
+    torch.set_num_threads(1)  # the matrices are too small for more; and the sums keep their order
+    if args.stop_loss is not None:
+        print(TRAP, file=sys.stderr)
+    keeping = Keeping(args.saved_at, args.factors, args.recorded_sigma)
+    outcomes = train(args.cells, args.directories, _plan(args), keeping, Progress(""))
+    for cell, directory, outcome in zip(args.cells, args.directories, outcomes, strict=True):
+        print(f"seed {cell.seed}: {in_words(outcome)}", file=sys.stderr)
+        print(f"rankscope analyze {directory}")
+
+
+def _plan(args: Args) -> Plan:
+    import torch
+
+    from trainers.completion.descent import Plan
+    from trainers.completion.plateau import Plateau
+
+    return Plan(
+        args.cell.optimiser,
+        args.cell.lr,
+        args.iterations,
+        Plateau() if args.stop == "plateau" else None,
+        stop_loss=args.stop_loss,
+        record_every=args.record_every,
+        also=args.saved_at,
+        dtype=getattr(torch, args.dtype),
+        device=args.device,
+    )

@@ -1,0 +1,1 @@
+"""Matrix completion by linear networks, as in P2."""

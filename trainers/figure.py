@@ -1,0 +1,123 @@
+"""A figure of a paper, drawn from the runs in a directory.
+
+python -m trainers figure P1-F2 runs/
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankscope.errors import OutputFailed, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What names the making of a file within it; left out, the same figure is the same file.
+DATED = {".png": "Software", ".pdf": "CreationDate", ".svg": "Date"}
+
+
+@dataclass(frozen=True, slots=True)
+class Args:
+    """What can be chosen.
+
+    Attributes:
+        name: the figure's, such as P1-F2.
+        runs: the directory of its runs.
+        out: the file, .png, .pdf or .svg; None for a .png beside the runs.
+        eps: thresholds of the rank; empty for the figure's own.
+        width: of the figure, in inches; None for its own, a page's 7.
+    """
+
+    name: str
+    runs: Path
+    out: Path | None = None
+    eps: tuple[float, ...] = ()
+    width: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.target.suffix.lower() not in DATED:
+            known = ", ".join(DATED)
+            raise UsageError(f"{self.target}: suffix of no picture, expected one of {known}")
+        for eps in self.eps:
+            if not 0 < eps < float("inf"):
+                raise UsageError(f"eps is {eps:g}, expected a number above 0")
+        if self.width is not None and not 2 <= self.width <= 40:
+            raise UsageError(f"width is {self.width:g}, expected 2 to 40 inches")
+
+    @property
+    def target(self) -> Path:
+        """The file to write."""
+        return self.runs / f"{self.name}.png" if self.out is None else self.out
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of this driver."""
+    parser.add_argument("name", metavar="FIGURE", help="such as P1-F2")
+    parser.add_argument("runs", type=Path, metavar="RUNS", help="the directory of its runs")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=".png, .pdf or .svg (default RUNS/FIGURE.png)",
+    )
+    parser.add_argument(
+        "--eps",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="E",
+        help="thresholds of the rank (default the figure's own)",
+    )
+    parser.add_argument(
+        "--width",
+        type=float,
+        metavar="INCHES",
+        help="7 for a page (the default), 3.3 for a column",
+    )
+
+
+def from_options(options: argparse.Namespace) -> Args:
+    """What was chosen on the command line."""
+    return Args(options.name, options.runs, options.out, tuple(options.eps), options.width)
+
+
+def run(args: Args) -> None:
+    """Draw the figure and write it; what is missing of it is told on stderr.
+
+    Raises:
+        UsageError: no such figure, or an option that it does not take.
+        InputRejected: none of its runs is there.
+        OutputFailed: it cannot be written.
+    """
+    from matplotlib import style
+
+    from trainers.figures.catalogue import draw
+    from trainers.figures.house import STYLE
+
+    # Upon matplotlib's defaults, whatever the user's own settings are.
+    with style.context(["default", dict(STYLE)]):
+        save(draw(args.name, args.runs, args.eps, args.width), args.target)
+    print(args.target)
+
+
+def save(figure: Figure, target: Path) -> None:
+    """Write a figure, whole or not at all.
+
+    Raises:
+        OutputFailed: it cannot be written.
+    """
+    suffix = target.suffix.lower()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format=suffix[1:], metadata={DATED[suffix]: None})
+        os.replace(temporary, target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OutputFailed(target, error.strerror or str(error)) from error

@@ -1,0 +1,149 @@
+"""The runs behind a figure, as `rankscope.analyze` sees them."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rankscope
+from rankscope.errors import InputRejected
+from trainers.figures.house import described
+from trainers.recipes.manifest import Manifest, Member
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run.
+
+    Attributes:
+        path: its directory.
+        table: its analysis.
+        epochs: how many it has done when it is finished.
+    """
+
+    path: Path
+    table: rankscope.Analysis
+    epochs: int
+
+    @property
+    def per_epoch(self) -> list[Row]:
+        """The rows of the summary at the end of an epoch; in a burst there are others."""
+        return [row for row in self.table.summary if row.get("epoch") is not None]
+
+    @property
+    def last(self) -> Row:
+        """The last of these."""
+        return self.per_epoch[-1]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has done all its epochs."""
+        return bool(self.last["epoch"] >= self.epochs)
+
+    def curve(self, key: str) -> tuple[list[float], list[float]]:
+        """Epochs, and the values at their ends; NaN where there is none."""
+        rows = self.per_epoch
+        return [row["epoch"] for row in rows], [value_of(row, key) for row in rows]
+
+    def layers(self, step: int) -> list[Row]:
+        """The rows of the matrices that the average is over, at one step, from the input on.
+
+        The analysis has them by name, numbers ascending; what has no number (`stem`,
+        `patch_embedding`) is next to the input, as the head is in no average.
+        """
+        rows = [
+            row
+            for row in self.table.matrices
+            if row["step"] == step and row["averaged"] is not False
+        ]
+        return sorted(rows, key=lambda row: any(map(str.isdigit, row["name"])))
+
+    @property
+    def full_rank(self) -> float:
+        """The average that the matrices would have at full rank."""
+        sides = [min(row["shape"]) for row in self.layers(self.last["step"])]
+        return float(sum(sides) / len(sides))
+
+
+Runs = Mapping[str, Measured]  # by the directory's name below that of all runs
+
+
+def value_of(row: Row, key: str) -> float:
+    """A value of the summary; NaN where a matrix without a spectrum is missing in the mean."""
+    value = row.get(key)
+    logged = key.endswith(("accuracy", "loss"))
+    return math.nan if value is None or (row["unmeasured"] and not logged) else float(value)
+
+
+def key_at(metric: str, eps: float, all_eps: Sequence[float]) -> str:
+    """The key of a metric that depends on eps; it says which where there are several."""
+    text = f"{eps:g}" if float(f"{eps:g}") == eps else repr(eps)
+    return f"{metric}@{text}" if len(set(all_eps)) > 1 else metric
+
+
+def by_title(manifest: Manifest, runs: Runs) -> dict[str, list[Measured]]:
+    """The runs that are there, by what tells them from the others; several where seeds vary."""
+    found: dict[str, list[Measured]] = {}
+    for panel in manifest.panels:
+        for member in panel.runs:
+            if member.run in runs:
+                own = described(member.labels)
+                parts = [own] if own and len(manifest.panels) == 1 else [panel.title, own]
+                title = ", ".join(part for part in parts if part)
+                found.setdefault(title, []).append(runs[member.run])
+    return found
+
+
+def measure(manifest: Manifest, directory: Path, metrics: Sequence[str]) -> Runs:
+    """Analyse every run that is there; what is missing or unfinished is told on stderr.
+
+    Raises:
+        InputRejected: none of the runs is there.
+    """
+    found: dict[str, Measured] = {}
+    members = {run.run: run for panel in manifest.panels for run in panel.runs}
+    for run in members.values():
+        path = directory / run.run
+        try:
+            found[run.run] = _measured(run, path, metrics, manifest.eps)
+        except InputRejected as error:
+            _tell(f"missing: {error}")
+            continue
+        for line in _remarks(found[run.run]):
+            _tell(f"{path}: {line}")
+    if not found:
+        again = f"python -m trainers recipe {manifest.recipe} --out {directory}"
+        raise InputRejected(
+            directory, f"has none of the {len(members)} runs of {manifest.recipe}; run {again}"
+        )
+    return found
+
+
+def _measured(run: Member, path: Path, metrics: Sequence[str], eps: Sequence[float]) -> Measured:
+    if not path.is_dir():
+        raise InputRejected(path, "no run is there")
+    measured = Measured(path, rankscope.analyze(path, metrics=metrics, eps=eps), run.epochs)
+    if not measured.per_epoch:
+        raise InputRejected(path, "its log knows no epochs")
+    return measured
+
+
+def _remarks(run: Measured) -> list[str]:
+    """What a reader of the figure has to know of a run that is not whole."""
+    lines = [f"{row['name']}: {row['reason']}" for row in run.table.skipped if row["missing"]]
+    if not run.finished:
+        lines.append(f"unfinished, epoch {run.last['epoch']:g} of {run.epochs}; drawn so far")
+    broken = [row["step"] for row in run.table.summary if row["unmeasured"]]
+    if broken:
+        lines.append(f"from step {broken[0]} on, weights without a spectrum: no average there")
+    return lines
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rankscope.errors import UsageError
 from trainers.completion.baselines import METHODS
+from trainers.outputs import check_fresh
 
 if TYPE_CHECKING:
     from rankscope.snapshots import RunRecord
@@ -88,8 +89,7 @@ def run(args: Args) -> None:
     from trainers.completion.problem import draw
     from trainers.completion.running import PRODUCT
 
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise UsageError(f"{args.out}: exists already; remove it, or choose another --out")
+    check_fresh(args.out)
     problem = draw(SHAPE, args.rank, args.observed, args.seed, scaled=args.scaled)
     found, record = judge(args.method, problem, args.seed)
     with SnapshotWriter(args.out, describe(args, PRODUCT)) as writer:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from rankscope.errors import UsageError
 from trainers.completion.options import Args, add_arguments, from_options
+from trainers.outputs import check_fresh
 
 if TYPE_CHECKING:
     from trainers.completion.descent import Plan
@@ -39,8 +39,7 @@ def run(args: Args) -> None:
     from trainers.completion.progress import Progress, in_words
     from trainers.completion.running import Keeping, train
 
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise UsageError(f"{args.out}: exists already; remove it, or choose another --out")
+    check_fresh(args.out)
     torch.set_num_threads(1)  # the matrices are too small for more; and the sums keep their order
     if args.stop_loss is not None:
         print(TRAP, file=sys.stderr)

@@ -21,6 +21,7 @@ from rankscope.snapshots import (
     RunRecord,
     SnapshotWriter,
 )
+from trainers.outputs import check_fresh
 from trainers.schedule import P1_DROPS, burst_steps, drops_passed, snapshot_epochs
 
 if TYPE_CHECKING:
@@ -197,8 +198,7 @@ def run(args: Args) -> None:
 
     from trainers.networks import MlpBn
 
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise UsageError(f"{args.out}: exists already; remove it, or choose another --out")
+    check_fresh(args.out)
     torch.set_num_threads(1)  # the matrices are too small for more; and the sums keep their order
     torch.manual_seed(args.seed)
     split = load_split()

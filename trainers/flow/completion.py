@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from rankscope.snapshots import LogRecord, MatrixRecord, RunRecord, SnapshotWriter
 from trainers.flow.completionargs import Args, add_arguments, from_options
 from trainers.flow.completionpath import PATH_FILE, Point, point, report
-from trainers.flow.runs import chosen, fresh, spread
+from trainers.flow.runs import chosen, spread
+from trainers.outputs import check_fresh
 
 if TYPE_CHECKING:
     from trainers.flow.factors import Matrix
@@ -48,7 +49,7 @@ def run(args: Args) -> None:
     from trainers.flow.factors import product
     from trainers.flow.tables import write_table
 
-    fresh(args.out)
+    check_fresh(args.out)
     points = []
     with SnapshotWriter(args.out, describe(args)) as writer:
         walked = list(walk(args))

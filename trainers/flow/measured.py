@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from rankscope.errors import UsageError
 from rankscope.snapshots import LogRecord, MatrixRecord, RunRecord, SnapshotWriter
 from trainers.flow.measuredargs import Args, add_arguments, from_options
-from trainers.flow.runs import chosen, fresh
+from trainers.flow.runs import chosen
+from trainers.outputs import check_fresh
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ def run(args: Args) -> None:
     from trainers.flow.factors import product
     from trainers.flow.tables import write_table
 
-    fresh(args.out)
+    check_fresh(args.out)
     rates = []
     compared = sorted(chosen(list(range(args.steps)), args.points))
     saved = chosen(compared, args.snapshots)

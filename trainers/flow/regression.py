@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from rankscope.errors import UsageError
 from rankscope.snapshots import LogRecord, MatrixRecord, RunRecord, SnapshotWriter
-from trainers.flow.runs import chosen, fresh, spread
+from trainers.flow.runs import chosen, spread
+from trainers.outputs import check_fresh
 
 if TYPE_CHECKING:
     from trainers.flow.factors import Matrix
@@ -155,7 +156,7 @@ def run(args: Args) -> None:
     from trainers.flow.leastsquares import closed_form, descended, integrated
     from trainers.flow.tables import write_table
 
-    fresh(args.out)
+    check_fresh(args.out)
     problem = problem_of(args)
     steps = spread(args.steps, args.points)
     saved = chosen(steps, args.snapshots)

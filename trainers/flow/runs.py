@@ -2,20 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from rankscope.errors import UsageError
-
-
-def fresh(out: Path) -> None:
-    """Refuse a directory that holds something.
-
-    Raises:
-        UsageError: it does, or is no directory.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists already; remove it, or choose another --out")
-
 
 def spread(last: int, count: int) -> list[int]:
     """About `count` steps from 0 to `last`, closer at the start: 0 and a geometric series.

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rankscope.errors import UsageError
 from rankscope.snapshots import (
     Hyperparameters,
     LogRecord,
@@ -26,6 +25,7 @@ from rankscope.snapshots import (
 from trainers.movielens.args import DEPTH1, Args, add_arguments, from_options
 from trainers.movielens.reported import reported
 from trainers.movielens.splits import RANDOM
+from trainers.outputs import check_fresh
 from trainers.schedule import snapshot_epochs
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def run(args: Args) -> Result:
     from trainers.movielens.files import load
     from trainers.movielens.training import Observed, Penalised
 
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise UsageError(f"{args.out}: exists already; remove it, or choose another --out")
+    check_fresh(args.out)
     torch.use_deterministic_algorithms(True, warn_only=True)  # the same command, the same numbers
     split = load(args.data, args.split, seed=args.split_seed)
     if split.remark:

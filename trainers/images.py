@@ -4,7 +4,7 @@
 
 Plain SGD on cross-entropy with weight decay on every parameter, P1's schedule (appendix B.1) in
 proportion to the run, its augmentation on request. A run that was killed goes on where it was:
-`state.pt` holds the model, the optimiser and every random state as of the last whole epoch.
+`state.pt` holds the model, the optimiser and every random state as of the end of an epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from trainers.schedule import burst_steps, snapshot_epochs
 
 if TYPE_CHECKING:
     from trainers.data import Images
-    from trainers.networks import Network
 
 __all__ = ["Args", "add_arguments", "from_options", "run"]
 
@@ -33,30 +32,49 @@ def run(args: Args) -> None:
         InputRejected: the data set's files are missing or damaged.
         OutputFailed: the directory cannot be written to.
     """
-    import numpy as np
     import torch
 
-    from trainers.data import P1_POLICY, PLAIN_POLICY, Augment, load
-    from trainers.networks import build
+    from trainers.data import load
     from trainers.speed import settle
 
     settle(args.device, args.precision, args.graph)  # a resumed run ends as it would have
-    torch.manual_seed(args.seed)
     images = load(args.data, args.data_dir, limit=args.limit, device=args.device)
-    if args.batch_size > len(images.train_labels):
-        raise UsageError(f"B is {args.batch_size}, and there are {len(images.train_labels)} images")
-    most = len(images.train_labels) // args.batch_size * args.epochs
+    check(args, len(images.train_labels))
+    training = started(args, images)
+    with SnapshotWriter(args.out, describe(args, training, images), contents=args.save) as writer:
+        keeper = Keeper(args.out / STATE)
+        if keeper.path.exists():
+            training.restore(torch.load(keeper.path, map_location="cpu", weights_only=True))
+        train(args, training, images, writer, keeper)
+    print(f"rankscope analyze {args.out}")
+
+
+def check(args: Args, count: int) -> None:
+    """Refuse what does not go with so many training images.
+
+    Raises:
+        UsageError: a batch or a step that there is not.
+    """
+    if args.batch_size > count:
+        raise UsageError(f"B is {args.batch_size}, and there are {count} images")
+    most = count // args.batch_size * args.epochs
     if max(args.steps, default=0) > most:
         raise UsageError(f"steps holds {max(args.steps)}, and the run ends after {most}")
-    _, channels, height, width = images.train_images.shape
-    shape = (channels, height, width)
+
+
+def started(args: Args, images: Images) -> Training:
+    """A run before its first update."""
+    import numpy as np
+    import torch
+
+    from trainers.data import P1_POLICY, PLAIN_POLICY, Augment
+    from trainers.networks import build
+
+    torch.manual_seed(args.seed)
+    shape = image_shape(images)
     model = build(args.arch, shape, images.classes, leaky_relu=args.leaky_relu).to(args.device)
     if args.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # Two streams: the order of the images tells nothing of what is done to them. PyTorch's
-    # generator takes 32 bits of a seed.
-    other = np.random.SeedSequence(args.seed, spawn_key=(1,)).generate_state(1)
-    draws = torch.Generator().manual_seed(int(other[0]))
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=args.mu,
@@ -65,19 +83,21 @@ def run(args: Args) -> None:
         nesterov=args.nesterov,
         fused=next(model.parameters()).is_cuda or None,
     )
+    # Two streams: the order of the images tells nothing of what is done to them. PyTorch's
+    # generator takes 32 bits of a seed.
+    other = np.random.SeedSequence(args.seed, spawn_key=(1,)).generate_state(1)
+    draws = torch.Generator().manual_seed(int(other[0]))
     augment = Augment(images, draws, P1_POLICY if args.augment else PLAIN_POLICY)
-    order = torch.Generator().manual_seed(args.seed)
-    training = Training(model, optimiser, augment, order)
-    record = describe(args, model, images, shape)
-    with SnapshotWriter(args.out, record, contents=args.save) as writer:
-        keeper = Keeper(args.out / STATE)
-        if keeper.path.exists():
-            training.restore(torch.load(keeper.path, map_location="cpu", weights_only=True))
-        train(args, training, images, writer, keeper)
-    print(f"rankscope analyze {args.out}")
+    return Training(model, optimiser, augment, torch.Generator().manual_seed(args.seed))
 
 
-def describe(args: Args, model: Network, images: Images, shape: tuple[int, int, int]) -> RunRecord:
+def image_shape(images: Images) -> tuple[int, int, int]:
+    """Channels, height and width of an image."""
+    _, channels, height, width = images.train_images.shape
+    return channels, height, width
+
+
+def describe(args: Args, training: Training, images: Images) -> RunRecord:
     """What run.json says."""
     from trainers.networks import records
 
@@ -98,7 +118,7 @@ def describe(args: Args, model: Network, images: Images, shape: tuple[int, int, 
     done = "cropped, flipped, rotated and standardised" if args.augment else "standardised"
     return RunRecord(
         model=args.arch + "".join(variants),
-        matrices=records(model, shape),
+        matrices=records(training.model, image_shape(images)),
         optimiser=Optimiser("sgd", momentum=args.momentum, nesterov=args.nesterov),
         hyperparameters=Hyperparameters(
             batch_size=args.batch_size,

@@ -55,7 +55,7 @@ def host_copies(tensors: Mapping[str, Any]) -> dict[str, Stored]:
 
 
 def copies_in_place(tensors: Mapping[str, Any], host: Mapping[str, Stored]) -> dict[str, Any]:
-    """Private copies where the tensors lie: of what is in host memory as arrays.
+    """Private copies, on a CUDA device of what lies there, else as arrays in host memory.
 
     Args:
         tensors: name -> tensor.
@@ -65,12 +65,17 @@ def copies_in_place(tensors: Mapping[str, Any], host: Mapping[str, Stored]) -> d
         UsageError: as `host_copies`.
     """
     copies: dict[str, Any] = {
-        name: tensor.detach().clone() for name, tensor in tensors.items() if _on_device(tensor)
+        name: tensor.detach().clone() for name, tensor in tensors.items() if on_cuda(tensor)
     }
     others = {name: tensor for name, tensor in tensors.items() if name not in copies}
     copied = {name: host[name] for name in others if name in host}
     missing = {name: tensor for name, tensor in others.items() if name not in copied}
     return {**copies, **copied, **host_copies(missing)}
+
+
+def on_cuda(tensor: Any) -> bool:
+    """Whether a tensor is on a device that computes in float64, which Apple's, say, does not."""
+    return is_torch(tensor) and tensor.device.type == "cuda"
 
 
 def _on_device(tensor: Any) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from rankscope.checkpoints.memory import MemoryCheckpoint
 from rankscope.checkpoints.spectrumfile import metadata
+from rankscope.hostcopy import on_cuda
 from rankscope.matrices import Selection, select
 from rankscope.records import MatrixSpec, Measurement, Route, Spectrum, TensorInfo
 from rankscope.resolving import resolved_spectrum
@@ -30,7 +31,7 @@ class SolvedModel:
     """The spectra of everything that is a matrix in a mapping of names to tensors.
 
     Args:
-        tensors: arrays, or PyTorch's on any device; a matrix is measured where it lies.
+        tensors: arrays, or PyTorch's; a matrix on a CUDA device is measured there.
     """
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
@@ -39,8 +40,7 @@ class SolvedModel:
         self._found = [(spec, self._measured(spec, tensors[spec.tensor])) for spec in specs]
 
     def _measured(self, spec: MatrixSpec, tensor: Any) -> Measurement:
-        device = getattr(getattr(tensor, "device", None), "type", "cpu")
-        if device == "cpu":
+        if not on_cuda(tensor):
             return resolved_spectrum(StoredMatrix(self._checkpoint, spec))
         weights = tensor[spec.index].reshape(spec.shape)
         return resolved_spectrum(DeviceMatrix(weights, spec.dtype))

@@ -64,6 +64,7 @@ WRITER: dict[str, frozenset[str]] = {
     "snapshotspectra": frozenset(
         {
             "checkpoints",
+            "hostcopy",
             "matrices",
             "records",
             "resolving",

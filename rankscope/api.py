@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from rankscope.checkpoints.dequantisation import dequantised
+from rankscope.checkpoints.interpretation import interpreted
 from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
 from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.dtypes import FLOATS
@@ -184,7 +184,7 @@ def spectrum(array: ArrayLike | Any, *, route: RouteChoice = "auto") -> Spectrum
 
     More than two axes fold to (first, all others), as a convolution's do. The stored type is
     the array's own; integers become float64. `auto` takes the direct route where the Gram route
-    leaves any value unresolved.
+    leaves any value off by more than a millionth of itself.
 
     Raises:
         InputRejected: fewer than two axes, no entries, NaN or infinity, or no numbers.
@@ -241,7 +241,7 @@ def _measure_memory(
     if not isinstance(state, Mapping):
         name = type(source).__name__
         raise UsageError(f"{name} is no path, no mapping of names to arrays and has no state_dict")
-    checkpoint = dequantised(MemoryCheckpoint(state), ModelFiles(None))
+    checkpoint = interpreted(MemoryCheckpoint(state), ModelFiles(None))
     listing = checkpoint.listing
     check_selection(selection, [listing])
     specs, skipped = select(listing, selection)

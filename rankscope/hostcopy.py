@@ -67,6 +67,9 @@ def copies_in_place(tensors: Mapping[str, Any], host: Mapping[str, Stored]) -> d
     copies: dict[str, Any] = {
         name: tensor.detach().clone() for name, tensor in tensors.items() if on_cuda(tensor)
     }
+    for device in {tensor.device for tensor in copies.values()}:
+        # The thread that measures them works on another stream.
+        sys.modules["torch"].cuda.current_stream(device).synchronize()
     others = {name: tensor for name, tensor in tensors.items() if name not in copies}
     copied = {name: host[name] for name in others if name in host}
     missing = {name: tensor for name, tensor in others.items() if name not in copied}

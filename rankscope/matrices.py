@@ -104,7 +104,7 @@ def select(
     specs: list[MatrixSpec] = []
     skipped = list(listing.skipped)
     for tensor in listing.tensors:
-        reason = _why_no_matrix(tensor)
+        reason = why_no_matrix(tensor)
         if reason is not None:
             skipped.append(Skipped(tensor.name, reason))
             continue
@@ -119,7 +119,7 @@ def select(
     return tuple(specs), tuple(skipped)
 
 
-def _why_no_matrix(tensor: TensorInfo) -> str | None:
+def why_no_matrix(tensor: TensorInfo) -> str | None:
     """The reason why a tensor is not measured."""
     if len(tensor.shape) < 2:
         return "scalar" if not tensor.shape else "vector"
@@ -188,12 +188,18 @@ def _specs(
         tensor.encoding,
         tensor.sources,
         tensor.factors,
-        tensor.solved_at(index),
+        tensor.solved_at(index, None),
     )
     if not tensor.parts:
         yield spec
     for part in tensor.parts:
-        yield replace(spec, name=f"{name}:{part.name}", shape=(part.rows, folded[1]), part=part)
+        yield replace(
+            spec,
+            name=f"{name}:{part.name}",
+            shape=(part.rows, folded[1]),
+            part=part,
+            solved=tensor.solved_at(index, part),
+        )
 
 
 def check_selection(selection: Selection, listings: Sequence[Listing]) -> None:

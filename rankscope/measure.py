@@ -94,7 +94,7 @@ class Measured:
         spec: the matrix.
         measurement: its spectrum, or why it has none.
         readings: of the columns, if they are known already.
-        key: a digest of its content, if it is known.
+        key: under which the store knows it, if that is known.
     """
 
     entry: Entry
@@ -102,6 +102,13 @@ class Measured:
     measurement: Measurement
     readings: tuple[Reading, ...] | None = None
     key: bytes | None = None
+
+    @property
+    def content(self) -> bytes | None:
+        """A digest of the matrix's entries, if it is known; of a stored spectrum not its own."""
+        if self.spec.solved is None:
+            return self.key
+        return bytes.fromhex(self.spec.solved.key) or None
 
 
 def measure(

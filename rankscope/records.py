@@ -69,7 +69,7 @@ class TensorInfo:
         encoding: what it is stored as, where that is no array of `dtype`: `Q4_K`, `GPTQ int4`.
         sources: the stored tensors that it is made of, where it is none of them.
         factors: what it is the product of, where it is not stored as a matrix.
-        solved: the spectra of its matrices, in order, where no weights are stored.
+        solved: the spectra of its matrices, in the order of `fold`, where no weights are stored.
     """
 
     name: str
@@ -88,9 +88,11 @@ class TensorInfo:
         """Number of elements."""
         return math.prod(self.shape)
 
-    def solved_at(self, index: tuple[int, ...]) -> Solved | None:
-        """The stored spectrum of the matrix at this index; None where none is stored."""
+    def solved_at(self, index: tuple[int, ...], part: Part | None) -> Solved | None:
+        """The stored spectrum of the matrix at this index, or a part of it; None without one."""
         place = index[0] if index else 0
+        if part is not None:
+            place = place * len(self.parts) + self.parts.index(part)
         return self.solved[place] if place < len(self.solved) else None
 
 
@@ -189,13 +191,15 @@ class Solved:
     """A spectrum as it is stored in place of its matrix, or why there is none.
 
     Attributes:
-        sigma: the singular values, to be read as a matrix of shape (1, k).
+        sigma: the singular values, to be read as a matrix of shape (1, k); None without a spectrum.
+        key: a digest of the matrix's entries, in hexadecimal; empty where it was not told.
         status: ok, or what is wrong with the matrix.
         reason: why there is no spectrum.
         frobenius_norm: this and the others as in `Spectrum`.
     """
 
-    sigma: MatrixSpec
+    sigma: MatrixSpec | None
+    key: str = ""
     status: Status = "ok"
     reason: str = ""
     frobenius_norm: float = 0.0

@@ -276,7 +276,7 @@ def _write_both(
     from rankscope.snapshotspectra import SolvedModel
 
     write_weights()
-    SolvedModel(tensors).remember(run_dir, weights)
+    SolvedModel(tensors, weights).remember(run_dir)
 
 
 def _checked_step(step: int) -> int:

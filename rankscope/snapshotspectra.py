@@ -6,25 +6,28 @@ the same rules, and every value is resolved, because the weights will be gone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from rankscope.checkpoints.interpretation import interpreted
 from rankscope.checkpoints.memory import MemoryCheckpoint
-from rankscope.checkpoints.spectrumfile import metadata
+from rankscope.checkpoints.modelfiles import ModelFiles
+from rankscope.checkpoints.spectrumfile import Entry, metadata
 from rankscope.hostcopy import on_cuda
-from rankscope.matrices import Selection, select
-from rankscope.records import MatrixSpec, Measurement, Route, Spectrum, TensorInfo
+from rankscope.matrices import Selection, fold, select, why_no_matrix
+from rankscope.products import matrix_of
+from rankscope.records import MatrixSpec, Route, Spectrum, TensorInfo, Unmeasured
 from rankscope.resolving import resolved_spectrum
 from rankscope.snapshotfiles import write_safetensors
-from rankscope.solvers import ROUTE_VERSION
+from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.solvers.device import DeviceMatrix
 from rankscope.store import FILE_NAME, FOLDER, SpectrumStore
-from rankscope.storedmatrix import StoredMatrix
 from rankscope.text import natural
 from rankscope.worker import content_key
+
+if TYPE_CHECKING:
+    from rankscope.records import Stored
 
 
 class SolvedModel:
@@ -32,18 +35,30 @@ class SolvedModel:
 
     Args:
         tensors: arrays, or PyTorch's; a matrix on a CUDA device is measured there.
+        weights: the same in host memory, where they are there too.
     """
 
-    def __init__(self, tensors: Mapping[str, Any]) -> None:
-        self._checkpoint = MemoryCheckpoint(tensors)
+    def __init__(
+        self, tensors: Mapping[str, Any], weights: Mapping[str, Stored] | None = None
+    ) -> None:
+        self._tensors = tensors
+        # As a reader of the weights would see them: fused layers apart, pairs as products.
+        host = MemoryCheckpoint(tensors if weights is None else weights)
+        self._checkpoint = interpreted(host, ModelFiles(None))
         specs, _ = select(self._checkpoint.listing, Selection())
-        self._found = [(spec, self._measured(spec, tensors[spec.tensor])) for spec in specs]
+        self._specs = specs
+        self._entries = {spec.name: self._entry(spec) for spec in specs}
 
-    def _measured(self, spec: MatrixSpec, tensor: Any) -> Measurement:
-        if not on_cuda(tensor):
-            return resolved_spectrum(StoredMatrix(self._checkpoint, spec))
-        weights = tensor[spec.index].reshape(spec.shape)
-        return resolved_spectrum(DeviceMatrix(weights, spec.dtype))
+    def _entry(self, spec: MatrixSpec) -> Entry:
+        matrix = matrix_of(self._checkpoint, spec)
+        tensor = self._tensors.get(spec.tensor)
+        if spec.factors is not None:
+            found = solve(matrix, "factors")
+        elif on_cuda(tensor) and not spec.sources:
+            found = resolved_spectrum(_on_device(tensor, spec))
+        else:
+            found = resolved_spectrum(matrix)
+        return Entry(spec.name, found, content_key(matrix).hex())
 
     def write(self, path: Path) -> None:
         """Write a file of singular values, whole or not at all.
@@ -51,43 +66,46 @@ class SolvedModel:
         Raises:
             OutputFailed: the disk is full, or the like.
         """
-        by_tensor: dict[str, list[tuple[MatrixSpec, Measurement]]] = {}
-        for spec, found in self._found:
-            by_tensor.setdefault(spec.tensor, []).append((spec, found))
-        arrays = {name: _sigma(found) for name, found in by_tensor.items()}
+        found = {name: entry.found for name, entry in self._entries.items()}
+        arrays = {name: one.sigma for name, one in found.items() if isinstance(one, Spectrum)}
         listing = self._checkpoint.listing
         # As the reader of weights lists them.
         tensors = sorted(listing.tensors, key=lambda tensor: natural(tensor.name))
-        told: list[tuple[TensorInfo, list[Measurement]]] = [
-            (tensor, [found for _, found in by_tensor.get(tensor.name, [])]) for tensor in tensors
-        ]
-        write_safetensors(path, arrays, metadata(told))
+        told = [(tensor, list(self._entries_of(tensor))) for tensor in tensors]
+        write_safetensors(path, arrays, metadata(told, listing.skipped))
 
-    def remember(self, run_dir: Path, weights: Mapping[str, Any]) -> None:
-        """Keep the spectra in the run's store, where an analysis of the weights finds them.
+    def _entries_of(self, tensor: TensorInfo) -> Iterator[Entry]:
+        """Of a tensor's matrices in the order of `fold`; none where it is not measured."""
+        if why_no_matrix(tensor) is not None:
+            return
+        for spec in fold(tensor):
+            shadowed = Unmeasured("unreadable", "another tensor has this name")
+            yield self._entries.get(spec.name, Entry(spec.name, shadowed, ""))
 
-        Args:
-            run_dir: the run directory.
-            weights: the same tensors in host memory.
-        """
-        checkpoint = MemoryCheckpoint(weights)
+    def remember(self, run_dir: Path) -> None:
+        """Keep the spectra in the run's store, where an analysis of the weights finds them."""
         store = SpectrumStore(run_dir / FOLDER / FILE_NAME, ROUTE_VERSION)
         try:
-            for spec, found in self._found:
-                key = content_key(StoredMatrix(checkpoint, spec))
+            for spec in self._specs:
+                entry = self._entries[spec.name]
                 # An analysis asks for the Gram route first; a better answer is as good.
-                routes: list[Route] = ["gram"]
-                if isinstance(found, Spectrum) and found.route == "direct":
+                routes: list[Route] = ["gram"] if spec.factors is None else ["factors"]
+                if isinstance(entry.found, Spectrum) and entry.found.route == "direct":
                     routes.append("direct")
-                store.put(run_dir, spec.name, key, [(route, found) for route in routes])
+                computed = [(route, entry.found) for route in routes]
+                store.put(run_dir, entry.name, bytes.fromhex(entry.key), computed)
             store.commit()
         finally:
             store.close()
 
 
-def _sigma(found: list[tuple[MatrixSpec, Measurement]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The singular values of a tensor's matrices, shape (matrices, k) or, of one, (k,)."""
-    rows = [
-        one.sigma if isinstance(one, Spectrum) else np.zeros(min(spec.shape)) for spec, one in found
-    ]
-    return np.stack(rows) if found[0][0].index else rows[0]
+def _on_device(tensor: Any, spec: MatrixSpec) -> DeviceMatrix:
+    """A matrix of a tensor, where that lies; as `StoredMatrix` reads it."""
+    weights = tensor[spec.index].reshape(spec.stored.shape)
+    if spec.transposed:
+        weights = weights.T
+    part = spec.part
+    if part is not None:
+        rows = weights.reshape(part.groups, part.period, -1)[:, part.start : part.stop]
+        weights = rows.reshape(part.rows, -1)
+    return DeviceMatrix(weights, spec.dtype)

@@ -42,6 +42,8 @@ class SolvedMatrix:
         import numpy as np
 
         stored = self.solved.sigma
+        if stored is None:
+            return np.empty(0)
         row = self.checkpoint.read(stored, slice(0, 1), slice(0, stored.shape[1]))
         return np.ascontiguousarray(row[0], np.float64)
 
@@ -80,5 +82,5 @@ class SolvedMatrix:
         raise self._refusal()
 
     def _refusal(self) -> InputRejected:
-        reason = "only its singular values were saved, expected weights: train with them saved too"
+        reason = "only its singular values were saved, expected weights: save both"
         return InputRejected(self.checkpoint.listing.path, reason, tensor=self.spec.name)

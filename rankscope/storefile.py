@@ -195,8 +195,13 @@ def _tensor(item: Mapping[str, Any]) -> TensorInfo:
         None
         if factors is None
         else Factors(_matrix(factors["left"]), _matrix(factors["right"]), factors["scale"]),
-        tuple(Solved(_matrix(one.pop("sigma")), **one) for one in item["solved"]),
+        tuple(map(_solved, item["solved"])),
     )
+
+
+def _solved(item: Mapping[str, Any]) -> Solved:
+    sigma = item["sigma"]
+    return Solved(**{**item, "sigma": None if sigma is None else _matrix(sigma)})
 
 
 def _matrix(item: Mapping[str, Any]) -> MatrixSpec:

@@ -218,7 +218,7 @@ def _row(
     row |= dict.fromkeys((*(column.key for column in columns), *later))
     row["route"] = found.route if isinstance(found, Spectrum) else None
     row["notes"] = {}
-    row["content"] = None if one.key is None else one.key.hex()[:CONTENT_DIGITS]
+    row["content"] = None if one.content is None else one.content.hex()[:CONTENT_DIGITS]
     row["source"] = _source(inventory, one.entry.series)
     if isinstance(found, Spectrum):
         inexact = f"not exact by the {found.route} route"

@@ -190,13 +190,14 @@ def fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
     if tensor is None or len(tensor.shape) < 2:
         return False
     told = (tensor.dtype, tensor.encoding, tensor.transposed, tensor.factors)
-    expected = (spec.dtype, spec.encoding, spec.transposed, spec.factors)
-    if told != expected or tensor.solved_at(spec.index) != spec.solved:
+    if told != (spec.dtype, spec.encoding, spec.transposed, spec.factors):
         return False
     rest = tensor.shape[len(spec.index) :]
     folded = (math.prod(rest[: spec.split]), math.prod(rest[spec.split :]))
     inside = all(i < n for i, n in zip(spec.index, tensor.shape, strict=False))
-    return inside and folded == spec.stored.shape and spec.part in (*tensor.parts, None)
+    if not (inside and folded == spec.stored.shape and spec.part in (*tensor.parts, None)):
+        return False
+    return tensor.solved_at(spec.index, spec.part) == spec.solved
 
 
 def _why(error: InputRejected | OSError) -> str:

@@ -66,12 +66,12 @@ WRITER: dict[str, frozenset[str]] = {
             "checkpoints",
             "hostcopy",
             "matrices",
+            "products",
             "records",
             "resolving",
             "snapshotfiles",
             "solvers",
             "store",
-            "storedmatrix",
             "text",
             "worker",
         }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rankscope.errors import UsageError
 from trainers.completion.baselines import METHODS
-from trainers.outputs import check_fresh
+from trainers.outputs import FRESH, check_fresh
 
 if TYPE_CHECKING:
     from rankscope.snapshots import RunRecord
@@ -52,8 +52,15 @@ class Args:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this driver."""
-    parser.add_argument("--out", type=Path, required=True, help="the run directory to write")
-    parser.add_argument("--method", choices=METHODS, required=True, help="how")
+    parser.add_argument("--out", type=Path, required=True, help=FRESH)
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        required=True,
+        help="nuclear: least nuclear norm, by cvxpy; softimpute: down a path of lambda, to "
+        "convergence; optspace: a matrix of the target's rank, to convergence; ...-as-p2: where "
+        "the packages that P2 took stop by default, which is sooner",
+    )
     for flag, value, meaning in (
         ("--rank", Args.rank, "of the target"),
         ("--observed", Args.observed, "how many entries are known"),

@@ -14,7 +14,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from trainers.completion.options import Args, add_arguments, from_options
-from trainers.outputs import check_fresh
+from trainers.devices import check_device
+from trainers.outputs import Diverged, check_fresh
 
 if TYPE_CHECKING:
     from trainers.completion.descent import Plan
@@ -33,12 +34,14 @@ def run(args: Args) -> None:
     Raises:
         UsageError: a choice that makes no sense, or a directory that is in use.
         OutputFailed: a directory cannot be written to.
+        Diverged: a seed did; the others were trained to their end.
     """
     import torch
 
     from trainers.completion.progress import Progress, in_words
     from trainers.completion.running import Keeping, train
 
+    check_device(args.device)
     check_fresh(args.out)
     torch.set_num_threads(1)  # the matrices are too small for more; and the sums keep their order
     if args.stop_loss is not None:
@@ -46,8 +49,19 @@ def run(args: Args) -> None:
     keeping = Keeping(args.saved_at, args.factors, args.recorded_sigma)
     outcomes = train(args.cells, args.directories, _plan(args), keeping, Progress(""))
     for cell, directory, outcome in zip(args.cells, args.directories, outcomes, strict=True):
-        print(f"seed {cell.seed}: {in_words(outcome)}", file=sys.stderr)
+        if outcome.end != "diverged":
+            print(f"seed {cell.seed}: {in_words(outcome)}", file=sys.stderr)
         print(f"rankscope analyze {directory}")
+    diverged = [
+        f"seed {cell.seed} by iteration {outcome.reading.step}"
+        for cell, outcome in zip(args.cells, outcomes, strict=True)
+        if outcome.end == "diverged"
+    ]
+    if diverged:
+        raise Diverged(
+            f"{', '.join(diverged)} diverged, kept in {args.out} up to there; lower --lr, which "
+            f"is {args.cell.lr:g}"
+        )
 
 
 def _plan(args: Args) -> Plan:

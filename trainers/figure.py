@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankscope.errors import OutputFailed, UsageError
+from trainers.figures.catalogue import FUNCTIONS, draw
+from trainers.recipes.catalogue import RECIPES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +60,19 @@ class Args:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this driver."""
-    parser.add_argument("name", metavar="FIGURE", help="such as P1-F2")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    others = textwrap.fill(
+        ", ".join(sorted(FUNCTIONS)), 78, initial_indent="  ", subsequent_indent="  "
+    )
+    parser.epilog = "\n".join(
+        [
+            "figures of recipes:",
+            *(f"  {recipe.name:14}{recipe.title}" for recipe in RECIPES),
+            "figures of the runs of `curves` (P2) and `flow` (P3):",
+            others,
+        ]
+    )
+    parser.add_argument("name", metavar="FIGURE", help="one of those below")
     parser.add_argument("runs", type=Path, metavar="RUNS", help="the directory of its runs")
     parser.add_argument(
         "-o",
@@ -97,7 +112,6 @@ def run(args: Args) -> None:
     """
     from matplotlib import style
 
-    from trainers.figures.catalogue import draw
     from trainers.figures.house import STYLE
 
     # Upon matplotlib's defaults, whatever the user's own settings are.

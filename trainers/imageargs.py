@@ -155,7 +155,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, dest=name, type=float, default=default, metavar="X", help=words)
     parser.add_argument("--nesterov", action="store_true", help="take Nesterov's momentum")
     parser.add_argument(
-        "--lr-factor", type=float, metavar="X", help="of each drop (default 0.1, the ViT's 0.2)"
+        "--lr-factor",
+        type=float,
+        metavar="X",
+        help="of each drop, after 12, 20 and 40 %% of the epochs (default 0.1); the ViT's are "
+        "after 30 and 50 %% (default 0.2)",
     )
     decay = parser.add_mutually_exclusive_group()
     decay.add_argument(

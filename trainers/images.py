@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Args", "add_arguments", "from_options", "run"]
 
+RESUMES = True  # an interrupted run goes on by the same command
+
 
 def run(args: Args) -> None:
     """Train, and write the run directory; or go on with what is there.
@@ -45,6 +47,9 @@ def run(args: Args) -> None:
         keeper = Keeper(args.out / STATE)
         if keeper.path.exists():
             training.restore(torch.load(keeper.path, map_location="cpu", weights_only=True))
+            print(
+                f"going on from epoch {training.epoch}/{args.epochs}", file=sys.stderr, flush=True
+            )
         train(args, training, images, writer, keeper)
     print(f"rankscope analyze {args.out}")
 

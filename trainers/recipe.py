@@ -15,11 +15,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rankscope.errors import UsageError
+from trainers.devices import check_device
 from trainers.imageargs import Args as Run
 from trainers.recipes.catalogue import RECIPES
 from trainers.recipes.changes import Changes, changed
 from trainers.recipes.datasets import SIZES, size_of
 from trainers.recipes.records import Recipe
+
+RESUMES = True  # an interrupted run goes on by the same command
 
 
 @dataclass(frozen=True)  # without slots, so that Args.jobs is the default
@@ -161,6 +164,9 @@ def run(args: Args) -> None:
     from trainers.recipes.manifest import write_manifest
     from trainers.recipes.running import run_all, tell
 
+    device = args.changes.device
+    if not (args.listing and device.startswith("cuda")):  # a list may be for another machine
+        check_device(device)
     recipe = changed(found(args.name), args.changes)
     runs = chosen(recipe, args)
     if args.listing:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rankscope.errors import UsageError
 from trainers.classify import Batch, Step, Update
+from trainers.devices import check_device
 from trainers.imageargs import Graph, Precision
 
 # Records a step, given the memory that it works on, and the update that it makes; what comes back
@@ -52,11 +53,7 @@ def settle(device: str, precision: Precision, graph: Graph) -> None:
         UsageError: there is no such device, or no compiler.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            f"device is {device}, and PyTorch {torch.__version__} finds no CUDA device: choose cpu,"
-            " or install its build for CUDA and the driver"
-        )
+    check_device(device)
     compiler = os.environ.get("CXX", "g++")  # as PyTorch looks for it
     if graph == "compile" and shutil.which(compiler) is None:
         raise UsageError(

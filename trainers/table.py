@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from rankscope.errors import OutputFailed, UsageError
 from trainers.completion.groups import Group, Settings, finished, grouped, run_group
 from trainers.completion.options import DtypeName
+from trainers.completion.pool import each
 from trainers.completion.printed import PRINTED, printed
+from trainers.devices import check_device
 
 FORMATS = (".csv", ".md")
+
+RESUMES = True  # an interrupted run goes on by the same command
 
 
 @dataclass(frozen=True)  # without slots, so that Args.seeds is the default
@@ -124,12 +126,14 @@ def run(args: Args) -> None:
     """
     from trainers.completion.table import comma_separated, compare, markdown, terminal
 
+    check_device(args.device)
     cells = printed(args.name)
     groups = chosen(args)
     directory = args.out / args.name
     left = [group for group in groups if finished(group, args.settings, directory) is None]
     _tell(f"{len(groups) - len(left)} of {len(groups)} groups are finished already")
-    for name, seconds in _trained(left, args, directory):
+    work = {group.name: partial(run_group, group, args.settings, directory) for group in left}
+    for name, seconds in each(work, args.jobs):
         _tell(f"{name}: finished in {seconds:.0f} s")
     results = [
         result for group in groups for result in finished(group, args.settings, directory) or ()
@@ -154,21 +158,6 @@ def chosen(args: Args) -> tuple[Group, ...]:
         names = ", ".join(group.name for group in groups)
         raise UsageError(f"--only {args.only}: no group has such a name, expected one of {names}")
     return found
-
-
-def _trained(left: Sequence[Group], args: Args, directory: Path) -> Iterator[tuple[str, float]]:
-    """Train them; each group's name and seconds as it is finished."""
-    if args.jobs == 1 or len(left) < 2:
-        for group in left:
-            yield group.name, run_group(group, args.settings, directory)
-        return
-    # A process that has used torch must not be forked.
-    with ProcessPoolExecutor(min(args.jobs, len(left)), get_context("spawn")) as pool:
-        names = {
-            pool.submit(run_group, group, args.settings, directory): group.name for group in left
-        }
-        for done in as_completed(names):
-            yield names[done], done.result()
 
 
 def _tell(line: str) -> None:

@@ -32,7 +32,7 @@ from rankscope.executors import (
     ThreadExecutor,
     available_cores,
 )
-from rankscope.inventory import Inventory, saved_beside, take_inventory
+from rankscope.inventory import Entry, Inventory, saved_beside, take_inventory
 from rankscope.matrices import Selection
 from rankscope.measure import INLINE_FLOPS
 from rankscope.provenance import made_now
@@ -106,6 +106,20 @@ def _known(
     return training, training.dynamics
 
 
+# Of a snapshot of spectra (docs/run-directory.md).
+NO_WEIGHTS = "only singular values were saved, and a certificate needs weights"
+
+
+def _why_none(reasons: Iterable[str]) -> str:
+    """Why no matrix can be checked, of the reasons why each cannot."""
+    if NO_WEIGHTS in reasons:
+        return f"{NO_WEIGHTS}; train with --save both"
+    return (
+        "m_l is known of no matrix; give --m: 1 for fully-connected layers, "
+        "output height times width for convolutions"
+    )
+
+
 @dataclass(slots=True)
 class _Check:
     """One call of `certify` while its rows gather."""
@@ -121,13 +135,7 @@ class _Check:
         noted: dict[tuple[str, str, bool], None] = {}
         states = []
         for entry in inventory.entries:
-            known: dict[str, Candidate] = {}
-            for spec in entry.specs:
-                inputs = self.training.inputs_of(spec.tensor)
-                if inputs is None:
-                    noted["m_l is not recorded; give --m", spec.name, False] = None
-                else:
-                    known[spec.name] = Candidate(spec, inputs)
+            known = self._candidates(entry, noted)
             for items, missing in ((entry.skipped, False), (entry.listing.missing, True)):
                 noted |= dict.fromkeys((one.reason, one.name, missing) for one in items)
             if entry.snapshot.step is not None:
@@ -139,12 +147,23 @@ class _Check:
         for reason, name, missing in noted:
             self._skip(name, reason, missing=missing)
         if not any(state.candidates for state in states):
-            raise InputRejected(
-                self.series.path,
-                "m_l is known of no matrix; give --m: 1 for fully-connected layers, "
-                "output height times width for convolutions",
-            )
+            raise InputRejected(self.series.path, _why_none(reason for reason, _, _ in noted))
         return states
+
+    def _candidates(
+        self, entry: Entry, noted: dict[tuple[str, str, bool], None]
+    ) -> dict[str, Candidate]:
+        """What can be checked in a snapshot; of what else is a matrix, the reason is noted."""
+        known: dict[str, Candidate] = {}
+        for spec in entry.specs:
+            inputs = self.training.inputs_of(spec.tensor)
+            if spec.solved is not None:
+                noted[NO_WEIGHTS, spec.name, True] = None
+            elif inputs is None:
+                noted["m_l is not recorded; give --m", spec.name, False] = None
+            else:
+                known[spec.name] = Candidate(spec, inputs)
+        return known
 
     def left_out(self, states: Sequence[State], tasks: Sequence[Task]) -> None:
         """Note the matrices of which no pair says something; refuse where that is all."""

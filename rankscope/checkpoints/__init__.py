@@ -120,7 +120,7 @@ def open_checkpoint(
     if base is not None:
         return _open_merged(Path(path), Path(base), wanted)
     stored, directory = _open_stored(Path(path), wanted)
-    return interpreted(stored, directory)
+    return interpreted(stored, ModelFiles(directory))
 
 
 def _open_merged(path: Path, base: Path, wanted: Collection[str] | None) -> Checkpoint:
@@ -131,7 +131,7 @@ def _open_merged(path: Path, base: Path, wanted: Collection[str] | None) -> Chec
         own = {tensor.name for tensor in adapter.listing.tensors if tensor.name.startswith(PREFIX)}
         others = None if wanted is None else set(wanted) - own
         stored, beside = _open_stored(base, others)
-        model = interpreted(stored, beside)
+        model = interpreted(stored, ModelFiles(beside))
         opened.append(model)
         if any(tensor.solved for tensor in model.listing.tensors):
             raise InputRejected(base, "holds singular values only, expected weights to merge into")

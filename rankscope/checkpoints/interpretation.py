@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from rankscope.checkpoints.adapters import with_products
 from rankscope.checkpoints.dequantisation import dequantised
@@ -23,19 +22,18 @@ Stage = Callable[[Checkpoint, ModelFiles], Checkpoint]
 STAGES: tuple[Stage, ...] = (dequantised, with_products, laid_out)
 
 
-def interpreted(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
+def interpreted(checkpoint: Checkpoint, files: ModelFiles) -> Checkpoint:
     """The checkpoint as its model reads it.
 
     Args:
         checkpoint: an open one; closed when this fails.
-        directory: where the files lie that say how to read it.
+        files: what stands beside it and says how to read it.
 
     Raises:
         InputRejected: one of these is not sound, or contradicts the tensors.
     """
     if any(tensor.solved for tensor in checkpoint.listing.tensors):
         return checkpoint  # there is nothing left to interpret
-    files = ModelFiles(directory)
     try:
         for stage in STAGES:
             checkpoint = stage(checkpoint, files)

@@ -1,18 +1,16 @@
 """Files of singular values: what a training run keeps in place of weights, a thousandth the size.
 
-A safetensors file with one tensor of float64 for each tensor of matrices, shape (..., k), under
-the name of the weights. The only entry of `__metadata__` is JSON that lists every tensor of the
-model with its shape and type, and what else a spectrum says of each matrix. Anybody's reader of
-safetensors can plot it.
+A safetensors file with one tensor of float64 for each matrix, shape (k,), under the matrix's name.
+The only entry of `__metadata__` is JSON that lists every tensor of the model with its shape and
+type, and what else a spectrum says of each matrix. Anybody's reader of safetensors can plot it.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -27,7 +25,9 @@ from rankscope.records import (
     Listing,
     MatrixSpec,
     Measurement,
+    Part,
     Route,
+    Skipped,
     Solved,
     Spectrum,
     Status,
@@ -42,6 +42,8 @@ SUFFIX = ".spectra.safetensors"
 
 # The library writes `__metadata__` first; a tensor of this name makes no such file.
 BEGINNING = re.compile(rb'\s*\{\s*"__metadata__"\s*:\s*\{\s*"' + SCHEMA.encode() + rb'"')
+
+KEY = re.compile("([0-9a-f]{64})?")  # of SHA-256, or none
 
 NORMS = ("frobenius_norm", "max_row_norm", "max_column_norm", "resolution")
 
@@ -62,29 +64,54 @@ class SpectraReader:
         return opened(path, _open)
 
 
-def metadata(tensors: Sequence[tuple[TensorInfo, Sequence[Measurement]]]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a file says of one matrix.
+
+    Attributes:
+        name: as `fold` calls it; that of its singular values in the file.
+        found: its spectrum, or why there is none.
+        key: a digest of its entries, in hexadecimal.
+    """
+
+    name: str
+    found: Measurement
+    key: str
+
+
+def metadata(
+    tensors: Sequence[tuple[TensorInfo, Sequence[Entry]]], skipped: Sequence[Skipped]
+) -> dict[str, str]:
     """What a file says beside the singular values.
 
     Args:
-        tensors: of the model, each with what became of its matrices.
+        tensors: of the model, each with its matrices in the order of `fold`.
+        skipped: what else there was.
     """
     told = [
         {
             "name": tensor.name,
-            "shape": list(tensor.shape),
+            "shape": tensor.shape,
             "dtype": tensor.dtype,
-            "matrices": [_told(found) for found in measurements],
+            "encoding": tensor.encoding,
+            "channels_last": tensor.channels_last,
+            "transposed": tensor.transposed,
+            "parts": [asdict(part) for part in tensor.parts],
+            "matrices": [_told(entry) for entry in entries],
         }
-        for tensor, measurements in tensors
+        for tensor, entries in tensors
     ]
-    return {SCHEMA: json.dumps({"tensors": told})}
+    others = [asdict(one) for one in skipped]
+    return {SCHEMA: json.dumps({"tensors": told, "skipped": others})}
 
 
-def _told(found: Measurement) -> dict[str, object]:
+def _told(entry: Entry) -> dict[str, object]:
+    found = entry.found
+    head = {"name": entry.name, "key": entry.key}
     if not isinstance(found, Spectrum):
-        return {"status": found.status, "reason": found.reason}
+        return {**head, "status": found.status, "reason": found.reason}
     norms = {name: getattr(found, name) for name in NORMS}
-    return {"status": "ok", "route": found.route, "zeros": found.zeros, **norms}
+    return {**head, "status": "ok", "route": found.route, "zeros": found.zeros, **norms}
 
 
 class _SpectraCheckpoint(WrappedCheckpoint):
@@ -92,7 +119,7 @@ class _SpectraCheckpoint(WrappedCheckpoint):
 
     def __init__(self, inner: Checkpoint, listing: Listing) -> None:
         super().__init__(inner, listing)
-        self._known = {one.sigma for tensor in listing.tensors for one in tensor.solved}
+        self._known = set(_sigmas(listing.tensors))
 
     def read(self, spec: MatrixSpec, rows: slice, columns: slice) -> Stored:
         """A window of singular values as a matrix of one row; see `Checkpoint.read`."""
@@ -111,12 +138,22 @@ def _open(file: RandomAccessFile) -> Checkpoint:
     tensors = tuple(_tensor(file.path, one, sigma) for one in told.objects("tensors"))
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise InputRejected(file.path, "a tensor stands twice in the metadata, expected once")
-    left = sigma.keys() - {tensor.name for tensor in tensors if tensor.solved}
+    used = [spec.tensor for spec in _sigmas(tensors)]
+    if len(set(used)) != len(used):
+        raise InputRejected(file.path, "a matrix stands twice in the metadata, expected once")
+    left = sigma.keys() - set(used)
     if left:
         reason = "singular values of what the metadata does not list"
         raise InputRejected(file.path, reason, tensor=min(left))
-    listing = replace(stored.listing, format=SpectraReader.name, tensors=tensors)
+    skipped = tuple(map(_skipped, told.objects("skipped")))
+    listing = replace(stored.listing, format=SpectraReader.name, tensors=tensors, skipped=skipped)
     return _SpectraCheckpoint(stored, listing)
+
+
+def _sigmas(tensors: Iterable[TensorInfo]) -> Iterator[MatrixSpec]:
+    """Where the singular values of all matrices lie."""
+    for tensor in tensors:
+        yield from (one.sigma for one in tensor.solved if one.sigma is not None)
 
 
 def _tensor(path: Path, told: JsonObject, sigma: Mapping[str, TensorInfo]) -> TensorInfo:
@@ -124,41 +161,53 @@ def _tensor(path: Path, told: JsonObject, sigma: Mapping[str, TensorInfo]) -> Te
     shape = tuple(told.array("shape"))
     if not all(type(size) is int and 0 <= size < 2**63 for size in shape):
         raise told.wrong("shape", "a list of sizes")
-    matrices = told.objects("matrices")
-    if not matrices:
-        return TensorInfo(name, shape, dtype)
-    stored = sigma.get(name)
-    if stored is None:
-        raise InputRejected(path, "the metadata lists it, and no singular values", tensor=name)
-    # Of a stack one for each of the first axis; else one of all axes.
-    index = stored.shape[:-1]
-    rest = shape[len(index) :]
-    most = min(rest[0], math.prod(rest[1:])) if len(rest) > 1 else 0
-    expected = (*shape[: len(index)], most)
-    if stored.dtype != "float64" or len(index) > 1 or len(rest) < 2 or stored.shape != expected:
-        reason = f"singular values {list(stored.shape)} of {stored.dtype} for {list(shape)}"
-        raise InputRejected(path, f"{reason}, expected {list(expected)} of float64", tensor=name)
-    if len(matrices) != math.prod(index):
-        raise told.wrong("matrices", f"a list of {math.prod(index)}")
-    solved = tuple(
-        _solved(
-            one, MatrixSpec(name, name, (i,) if index else (), 0, (1, most), "float64", "linear")
-        )
-        for i, one in enumerate(matrices)
+    solved = tuple(_solved(path, one, sigma) for one in told.objects("matrices"))
+    return TensorInfo(
+        name,
+        shape,
+        dtype,
+        channels_last=told.flag("channels_last", False),
+        transposed=told.flag("transposed", False),
+        parts=tuple(map(_part, told.objects("parts"))),
+        encoding=told.text("encoding") or "",
+        solved=solved,
     )
-    return TensorInfo(name, shape, dtype, solved=solved)
 
 
-def _solved(told: JsonObject, sigma: MatrixSpec) -> Solved:
+def _skipped(told: JsonObject) -> Skipped:
+    name, reason = (told.needed(key, told.text(key)) for key in ("name", "reason"))
+    return Skipped(name, reason)
+
+
+def _part(told: JsonObject) -> Part:
+    numbers = ("groups", "period", "start", "stop")
+    groups, period, start, stop = (told.needed(key, told.integer(key, 0)) for key in numbers)
+    if not start < stop <= period or groups < 1:
+        raise told.wrong("stop", f"rows of each {period}")
+    return Part(told.needed("name", told.text("name")), groups, period, start, stop)
+
+
+def _solved(path: Path, told: JsonObject, stored: Mapping[str, TensorInfo]) -> Solved:
+    name, key = told.needed("name", told.text("name")), told.text("key") or ""
+    if not KEY.fullmatch(key):
+        raise told.wrong("key", "64 hexadecimal digits")
     status: Status = _one_of(told, "status", get_args(Status))
     if status != "ok":
-        return Solved(sigma, status, told.text("reason") or "")
+        return Solved(None, key, status, told.text("reason") or "")
     route: Route = _one_of(told, "route", get_args(Route))
+    found = stored.get(name)
+    if found is None:
+        raise InputRejected(path, "the metadata lists it, and no singular values", tensor=name)
+    if found.dtype != "float64" or len(found.shape) != 1:
+        reason = f"singular values {list(found.shape)} of {found.dtype}"
+        raise InputRejected(path, f"{reason}, expected one axis of float64", tensor=name)
     zeros = told.needed("zeros", told.integer("zeros", 0))
-    if zeros > sigma.shape[1]:
-        raise told.wrong("zeros", f"at most {sigma.shape[1]}")
-    frobenius, row, column, resolution = (told.needed(k, told.number(k, 0.0)) for k in NORMS)
-    return Solved(sigma, status, "", frobenius, row, column, resolution, route, zeros)
+    if zeros > found.shape[0]:
+        raise told.wrong("zeros", f"at most {found.shape[0]}")
+    sigma = MatrixSpec(name, name, (), 0, (1, found.shape[0]), "float64", "linear")
+    norms = [told.needed(norm, told.number(norm, 0.0)) for norm in NORMS]
+    frobenius, row, column, resolution = norms
+    return Solved(sigma, key, status, "", frobenius, row, column, resolution, route, zeros)
 
 
 def _one_of(told: JsonObject, key: str, choices: Sequence[str]) -> Any:

@@ -68,9 +68,9 @@ class Known:
         """What is kept of a measurement, its singular values let go."""
         found = one.measurement
         if isinstance(found, Unmeasured):
-            return cls(one.spec, one.key, found.status)
+            return cls(one.spec, one.content, found.status)
         noise = None if one.spec.encoding else storage_noise(found)
-        return cls(one.spec, one.key, "ok", found.frobenius_norm, noise)
+        return cls(one.spec, one.content, "ok", found.frobenius_norm, noise)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ from rankscope.errors import InputRejected
 from rankscope.records import MatrixSpec
 
 SIGMA = np.array([4.0, 3.0, 0.0])
+PART = {"name": "q", "groups": 1, "period": 3, "start": 0, "stop": 3}
 
 
 def matrix(**changed: Any) -> dict[str, Any]:
     told = {
-        "status": "ok", "route": "direct", "zeros": 0, "frobenius_norm": 5.0, "max_row_norm": 4.0,
-        "max_column_norm": 4.0, "resolution": 1e-14,
+        "name": "w", "key": "0a" * 32, "status": "ok", "route": "direct", "zeros": 0,
+        "frobenius_norm": 5.0, "max_row_norm": 4.0, "max_column_norm": 4.0, "resolution": 1e-14,
     }  # fmt: skip
     return {key: value for key, value in {**told, **changed}.items() if value is not ...}
 
@@ -84,24 +85,30 @@ def test_what_cannot_be_a_spectrum_is_not_shown(
 
 
 def test_why_there_is_none(tmp_path: Path) -> None:
-    told = {"status": "nonfinite", "reason": "holds NaN or infinity"}
-    assert rank(write(tmp_path, tensor(told))) == "nonfinite: holds NaN or infinity"
+    told = {"name": "w", "status": "nonfinite", "reason": "holds NaN or infinity"}
+    path = tmp_path / "step-1.spectra.safetensors"
+    save_file({}, path, {SCHEMA: json.dumps({"tensors": [tensor(told)]})})
+    assert rank(path) == "nonfinite: holds NaN or infinity"
 
 
 @pytest.mark.parametrize(
     ("tensors", "sigma", "reason"),
     [
-        ([tensor(matrix(), shape=[4, 5])], SIGMA, r"\[3\] of float64 for \[4, 5\], expected \[4\]"),
-        ([tensor(matrix(), shape=[2**62, 5])], SIGMA, r"expected \[5\]"),
-        ([tensor(matrix(), shape=[3])], SIGMA, r"for \[3\], expected \[0\]"),
         ([tensor(matrix(), shape=[3, -5])], SIGMA, "shape is .*, expected a list of sizes"),
         ([tensor(matrix(), shape="3x5")], SIGMA, "expected a list"),
-        ([tensor(matrix())], SIGMA.astype(np.float32), "of float32 for"),
-        ([tensor(matrix(), matrix())], SIGMA, "matrices is .*, expected a list of 1"),
-        ([tensor(matrix(), shape=[2, 3, 5])], np.stack([SIGMA] * 2), "expected a list of 2"),
-        ([tensor(matrix(), shape=[2, 3, 5])], SIGMA, r"expected \[2\] of"),
-        ([tensor(matrix(), name="v")], SIGMA, "lists it, and no singular values"),
-        ([tensor(name="v"), tensor(matrix(), name="w"), tensor()], SIGMA, "stands twice"),
+        ([tensor(matrix())], SIGMA.astype(np.float32), "of float32, expected one axis of float64"),
+        ([tensor(matrix())], np.stack([SIGMA] * 2), r"\[2, 3\] of float64, expected one axis"),
+        ([tensor(matrix(), matrix())], SIGMA, "a matrix stands twice"),
+        ([tensor(matrix(name="v"))], SIGMA, "v: the metadata lists it, and no singular values"),
+        ([tensor(matrix()), tensor(name="v"), tensor(name="v")], SIGMA, "a tensor stands twice"),
+        ([tensor(matrix(key="0A"))], SIGMA, 'key is "0A", expected 64 hexadecimal digits'),
+        (
+            [tensor(matrix(), parts=[PART | {"stop": 9}])],
+            SIGMA,
+            "stop is 9, expected rows of each 3",
+        ),
+        ([tensor(matrix(), parts=[PART | {"name": 3}])], SIGMA, "name is 3, expected a string"),
+        ([tensor(matrix(), transposed="no")], SIGMA, "transposed is .*, expected true or false"),
         ([], SIGMA, "w: singular values of what the metadata does not list"),
         ([tensor(matrix(route="magic"))], SIGMA, 'route is "magic", expected one of gram'),
         ([tensor(matrix(status="fine"))], SIGMA, 'status is "fine", expected one of ok'),
@@ -138,10 +145,16 @@ def test_a_matrix_that_nobody_solved_is_unreadable(tmp_path: Path) -> None:
     assert {row["name"]: row["status"] for row in rows} == {"w": "ok", "v": "unreadable"}
 
 
-def test_a_fold_of_another_shape_is_no_spectrum(tmp_path: Path) -> None:
-    """One matrix by its name and shape, of which two are told."""
-    path = write(tmp_path, tensor(matrix(), matrix(), shape=[2, 3, 5]), sigma=np.stack([SIGMA] * 2))
-    assert "expected 2" in rank(path)
+@pytest.mark.parametrize("shape", [[4, 5], [2**62, 5], [2**62, 2**62], [3, 5, 7]])
+def test_of_another_number_of_values_it_is_no_spectrum(tmp_path: Path, shape: list[int]) -> None:
+    found = rank(write(tmp_path, tensor(matrix(), shape=shape), sigma=SIGMA[:2]))
+    assert "2 singular values are stored, expected" in found
+
+
+def test_what_folds_to_more_matrices_than_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, tensor(matrix(), shape=[2, 30, 50]))
+    rows = rankscope.analyze(path, metrics=["rank"]).matrices
+    assert [row["status"] for row in rows] == ["failed", "unreadable"]
 
 
 def test_weights_cannot_be_read(tmp_path: Path) -> None:

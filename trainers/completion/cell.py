@@ -26,6 +26,9 @@ StartName = Literal["std", "scale", "balanced", "identity"]
 
 MOST_DEPTH = 5
 
+# PyTorch's default is 0, plain descent; P2 does not say what its "GD w. momentum" has.
+MOMENTUM = 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class Initialisation:
@@ -120,6 +123,11 @@ class Cell:
             raise UsageError(f"lambda is {self.strength}, expected a number from 0")
         if not 0 < self.lr < math.inf:
             raise UsageError(f"lr is {self.lr}, expected a number above 0")
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the penalty has a gradient."""
+        return self.penalty != "none" and self.strength > 0
 
     @property
     def inner(self) -> int:

@@ -16,12 +16,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rankscope.errors import InputRejected, OutputFailed, UsageError
 from trainers.completion.cell import Cell, OptimiserName
+from trainers.completion.options import DtypeName, StopName
 
 GROUP = "group.json"
+PARTIAL = ".partial"  # ends the name of a group that is not finished
 
 # What is not finite where a run diverged.
 MEASURED = ("error_all", "error_unobserved", "effective_rank")
@@ -40,13 +42,17 @@ class Settings:
         plain_iterations: limit of a group without.
         dtype: float32 or float64.
         device: as PyTorch calls it; what was run on another counts as well.
+        stop: plateau, or iterations for lines that go on to the limit.
+        also: further steps to read at.
     """
 
     seeds: int
     iterations: int
     plain_iterations: int
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: DtypeName = "float32"
     device: str = "cpu"
+    stop: StopName = "plateau"
+    also: frozenset[int] = frozenset()
 
     def limit(self, group: Group) -> int:
         """Of that group."""
@@ -101,16 +107,21 @@ class Result:
 
 def grouped(cells: Sequence[Cell], seeds: int) -> tuple[Group, ...]:
     """The groups of a table's cells, those that take longest first."""
-    members: dict[tuple[bool, int, str], list[Cell]] = defaultdict(list)
+    members: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
-        key = (cell.penalty != "none", cell.depth, cell.optimiser)
-        members[key] += [replace(cell, seed=seed) for seed in range(seeds)]
-    return tuple(
-        Group(f"{optimiser}-{depth}{'-penalised' if penalised else ''}", tuple(found))
-        for (penalised, depth, optimiser), found in sorted(
-            members.items(), key=lambda item: (not item[0][0], -item[0][1])
-        )
-    )
+        members[group_name(cell)] += [replace(cell, seed=seed) for seed in range(seeds)]
+    groups = [Group(name, tuple(found)) for name, found in members.items()]
+    return tuple(sorted(groups, key=lambda group: (not group.penalised, -group.cells[0].depth)))
+
+
+def group_name(cell: Cell) -> str:
+    """Of the group that a cell belongs to."""
+    return f"{cell.optimiser}-{cell.depth}{'' if cell.penalty == 'none' else '-penalised'}"
+
+
+def place(cell: Cell) -> str:
+    """The run directory of a cell below its group's."""
+    return f"{cell.penalty.replace(':', '-').replace('/', '_')}/seed-{cell.seed}"
 
 
 def finished(group: Group, settings: Settings, directory: Path) -> list[Result] | None:
@@ -156,7 +167,7 @@ def run_group(group: Group, settings: Settings, directory: Path) -> float:
 
     torch.set_num_threads(1)
     begun = time.monotonic()
-    partial = directory / f"{group.name}.partial"
+    partial = directory / f"{group.name}{PARTIAL}"
     if partial.exists():
         shutil.rmtree(partial)
     first = group.cells[0]
@@ -164,12 +175,13 @@ def run_group(group: Group, settings: Settings, directory: Path) -> float:
         first.optimiser,
         first.lr,
         settings.limit(group),
-        Plateau(),
+        Plateau() if settings.stop == "plateau" else None,
         record_every=RECORD_EVERY,
+        also=settings.also,
         dtype=getattr(torch, settings.dtype),
         device=settings.device,
     )
-    places = [partial / _slug(cell.penalty) / f"seed-{cell.seed}" for cell in group.cells]
+    places = [partial / place(cell) for cell in group.cells]
     keeping = Keeping(sigma=(1, first.rank, first.rank + 1))
     outcomes = train(group.cells, places, plan, keeping, Progress(f"{group.name}: ", seconds=60))
     results = [
@@ -213,8 +225,3 @@ def _line(result: Result) -> dict[str, Any]:
 def _result(entry: dict[str, Any]) -> Result:
     known = {key: float("inf") if entry[key] is None else entry[key] for key in MEASURED}
     return Result(**(entry | known))
-
-
-def _slug(penalty: str) -> str:
-    """A penalty's name as a directory's."""
-    return penalty.replace(":", "-").replace("/", "_")

@@ -14,10 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trainers.completion.cell import OptimiserName
-
-# PyTorch's default is 0, plain descent; P2 does not say what its "GD w. momentum" has.
-MOMENTUM = 0.9
+from trainers.completion.cell import MOMENTUM, OptimiserName
 
 # All other hyperparameters are PyTorch's defaults (P2, appendix A.1 and A.3); AdamW's weight decay
 # of 0.01 is one of them.

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rankscope.errors import UsageError
-from trainers.completion.cell import Cell, LossName, OptimiserName, parse_initialisation
+from trainers.completion.cell import (
+    MOMENTUM,
+    Cell,
+    LossName,
+    OptimiserName,
+    parse_initialisation,
+)
+from trainers.outputs import FRESH
 
 StopName = Literal["plateau", "iterations"]
 DtypeName = Literal["float32", "float64"]
@@ -102,10 +109,17 @@ class Args:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this driver."""
-    parser.add_argument("--out", type=Path, required=True, help="the run directory to write")
+    parser.add_argument("--out", type=Path, required=True, help=FRESH)
     default = "(default %(default)s)"
     _add_cell(parser, default)
-    parser.add_argument("--seeds", type=int, default=Args.seeds, metavar="N", help="train so many")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=Args.seeds,
+        metavar="N",
+        help="train N problems as one batch, of --seed and the N - 1 next, each into a directory "
+        f"OUT/seed-S {default}",
+    )
     integers = (
         ("--iterations", Args.iterations, "at most so many updates"),
         ("--record-every", Args.record_every, "updates between two records"),
@@ -113,7 +127,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, value, meaning in integers:
         parser.add_argument(flag, type=int, default=value, metavar="N", help=f"{meaning} {default}")
     parser.add_argument(
-        "--stop", choices=get_args(StopName), default=Args.stop, help=f"when {default}"
+        "--stop",
+        choices=get_args(StopName),
+        default=Args.stop,
+        help="plateau: when error, effective rank and norm have been level for a while, at the "
+        f"latest at --iterations; iterations: only there {default}",
     )
     parser.add_argument(
         "--stop-loss", type=float, metavar="X", help="stop below this training loss, too"
@@ -126,17 +144,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sigma", metavar="N,N,...", help="singular values to record (default 1, rank, rank + 1)"
     )
-    parser.add_argument("--dtype", choices=get_args(DtypeName), default=Args.dtype, help=default)
+    parser.add_argument(
+        "--dtype", choices=get_args(DtypeName), default=Args.dtype, help=f"of the layers {default}"
+    )
     parser.add_argument("--device", default=Args.device, help="cpu (default) or cuda")
 
 
 def _add_cell(parser: argparse.ArgumentParser, default: str) -> None:
-    names = get_args(OptimiserName)
-    parser.add_argument("--optimizer", choices=names, default=Cell.optimiser, help=default)
+    parser.add_argument(
+        "--optimizer",
+        choices=get_args(OptimiserName),
+        default=Cell.optimiser,
+        help="gd: plain descent on all observed entries; momentum: the same with momentum "
+        f"{MOMENTUM}; the others are PyTorch's with its defaults, amsgrad a variant of its Adam "
+        f"{default}",
+    )
     parser.add_argument(
         "--penalty",
         default=Cell.penalty,
-        help=f"none, nuclear, ratio, schatten:p, schatten:p:q, ratio-as-printed {default}",
+        help="of the product W: none; nuclear: ||W||_*; ratio: ||W||_*/||W||_F; schatten:p, as "
+        "schatten:1/2: that norm; schatten:p:q: ratio of two; ratio-as-printed: ratio with the "
+        f"gradient that P2 prints {default}",
     )
     parser.add_argument(
         "--shape", default="100x100", metavar="MxN", help=f"of the target {default}"
@@ -151,31 +179,46 @@ def _add_cell(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--width", type=int, metavar="N", help="of the layers between (default: the smaller side)"
     )
-    for flag, number, meaning in (
-        ("--lr", Cell.lr, "learning rate"),
-        ("--lambda", Cell.strength, "factor of the penalty"),
-    ):
-        parser.add_argument(
-            flag, type=float, default=number, metavar="X", help=f"{meaning} {default}"
-        )
+    parser.add_argument(
+        "--lr", type=float, default=Cell.lr, metavar="X", help=f"learning rate {default}"
+    )
+    parser.add_argument(
+        "--lambda",
+        type=float,
+        metavar="X",
+        dest="strength",
+        help=f"factor of the penalty (default {Cell.strength})",
+    )
     parser.add_argument("--raw", action="store_true", help="do not scale the target's entries to 1")
     parser.add_argument(
         "--init",
         default=Cell.start.name,
         metavar="KIND:SIZE",
-        help=f"std, scale, balanced or identity, and how large {default}",
+        help="std: independent normal entries of that deviation; scale: the same, with "
+        "E ||W||_F^2 the square of SIZE; balanced: a product of norm SIZE in balanced factors; "
+        f"identity: W is SIZE times the identity {default}",
     )
-    parser.add_argument("--loss", choices=get_args(LossName), default=Cell.loss, help=default)
+    parser.add_argument(
+        "--loss",
+        choices=get_args(LossName),
+        default=Cell.loss,
+        help="sum: of the squared errors at the observed entries; mean: the sum over their number;"
+        f" half-sum: half the sum {default}",
+    )
 
 
 def from_options(options: argparse.Namespace) -> Args:
     """What was chosen on the command line."""
     rows, columns = _integers(options.shape, "x", "shape", 2)
+    if options.strength is not None and options.penalty == "none":
+        raise UsageError(f"lambda is {options.strength}, and there is no penalty: give --penalty")
+    if options.width is not None and options.depth == 1:
+        raise UsageError(f"width is {options.width}, and depth 1 has no layers between: --depth 2")
     cell = Cell(
         optimiser=options.optimizer,
         depth=options.depth,
         penalty=options.penalty,
-        strength=getattr(options, "lambda"),
+        strength=Cell.strength if options.strength is None else options.strength,
         shape=(rows, columns),
         width=options.width,
         rank=options.rank,

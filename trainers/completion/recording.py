@@ -31,9 +31,8 @@ from torch import Tensor
 
 from rankscope.errors import OutputFailed
 from trainers.completion.factors import imbalance
+from trainers.completion.history import RECORDS
 from trainers.completion.spectral import spectra
-
-RECORDS = "completion.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,14 @@ from rankscope.snapshots import (
     RunRecord,
     SnapshotWriter,
 )
-from trainers.completion.cell import Cell
+from trainers.completion.cell import MOMENTUM, Cell
 from trainers.completion.descent import End, Plan, Task, Visit, descend, subnormals_flushed
 from trainers.completion.factors import initialise
-from trainers.completion.optimisers import MOMENTUM, weight_decay
+from trainers.completion.optimisers import weight_decay
 from trainers.completion.penalties import parse
 from trainers.completion.problem import draw
 from trainers.completion.recording import Reading, RecordFile
+from trainers.descentname import descent_name
 
 PRODUCT = "product"
 
@@ -154,7 +155,9 @@ def describe(cell: Cell, keeping: Keeping) -> RunRecord:
             MatrixRecord(f"layers.{j}", "linear", (widths[j], widths[j - 1]), averaged=False)
             for j in range(1, len(widths))
         ]
-    plain = cell.optimiser in ("gd", "momentum")
+    name: str = cell.optimiser
+    if name in ("gd", "momentum"):
+        name = descent_name(factors=cell.depth > 1, penalised=cell.penalised)
     momentum = MOMENTUM if cell.optimiser == "momentum" else 0.0
     penalty = "" if cell.penalty == "none" else f" + {cell.strength:g} {cell.penalty}"
     size = "scaled to a mean square of 1" if cell.scaled else "raw"
@@ -162,7 +165,7 @@ def describe(cell: Cell, keeping: Keeping) -> RunRecord:
         model=f"linear {'-'.join(map(str, widths))} from {cell.start.name}, "
         f"{cell.loss} of squared errors{penalty}",
         matrices=tuple(matrices),
-        optimiser=Optimiser("sgd" if plain else cell.optimiser, momentum=momentum),
+        optimiser=Optimiser(name, momentum=momentum),
         hyperparameters=Hyperparameters(
             batch_size=cell.observed,
             lr=cell.lr,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainers.figures import house
 from trainers.figures.accuracies import accuracy_entries, draw_accuracies, finish_accuracies
-from trainers.figures.measured import Measured, Runs, by_title, key_at, value_of
+from trainers.figures.measured import Measured, Row, Runs, by_title, key_at, value_of
 from trainers.recipes.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -23,13 +24,16 @@ ROOM = 3  # above the largest value, as a factor
 
 DECADES = 50  # the quotient of thresholds from which on their axis is logarithmic
 
-# What is drawn: the column of the analysis, its name, colour and marker. Theorem 3.3 with the last
-# update's hyperparameters; the count with the schedule; Lemma 3.2 with the norms of the run.
+CLOSED = "bound, closed form"
+
+# What is drawn: its name, colour and marker.
 LINES = (
-    ("rank", "average rank", house.UNORDERED[0], "o"),
-    ("bound_closed", "bound, closed form", house.UNORDERED[1], "^"),
-    ("bound_exact", "bound, exact count", house.UNORDERED[2], "s"),
-    ("bound_measured", "bound, measured norms", house.UNORDERED[3], "d"),
+    ("average rank", house.UNORDERED[0], "o"),
+    (CLOSED, house.UNORDERED[1], "^"),
+    (f"{CLOSED}, first learning rate", house.UNORDERED[1], "^"),
+    (f"{CLOSED}, last learning rate", house.UNORDERED[4], "v"),
+    ("bound, exact count", house.UNORDERED[2], "s"),
+    ("bound, measured norms", house.UNORDERED[3], "d"),
 )
 
 
@@ -40,8 +44,7 @@ def draw(manifest: Manifest, runs: Runs, width: float) -> Figure:
     most = house.columns_of(width, LEAST_WIDTH, parts * len(there))
     columns = max(1, most - most % parts)
     bands = -(-parts * len(there) // columns)
-    title = f"{manifest.recipe}: {manifest.title}"
-    figure = house.blank(width, 0.8 + bands * house.HEIGHT * 1.2, title)
+    figure = house.blank(width, 0.8 + bands * house.HEIGHT * 1.2, house.heading(manifest))
     grid = figure.add_gridspec(bands, columns)
     entries: dict[str, Artist] = {}
     for index, (told, members) in enumerate(there.items()):
@@ -60,14 +63,38 @@ def draw(manifest: Manifest, runs: Runs, width: float) -> Figure:
     return figure
 
 
+def lines_of(run: Measured, eps: Sequence[float]) -> dict[str, list[float]]:
+    """The rank at the end and the bounds on it, by their names, at each eps; NaN where none is.
+
+    Theorem 3.3 with the first learning rate, which is what P1 prints, and with the last; the count
+    with the schedule; Lemma 3.2 with the norms of the run. A bound on the average is the average
+    of bounds, and there is none where a matrix has none.
+    """
+
+    def values(row: Row, metric: str) -> list[float]:
+        return [run.mean(row, key_at(metric, one, eps)) for one in eps]
+
+    closed = values(run.last, "bound_closed")
+    # At step 0 the learning rate is that of the first update.
+    first = values(run.first, "bound_closed") if run.first["step"] == 0 else []
+    apart = {f"{CLOSED}, first learning rate": first, f"{CLOSED}, last learning rate": closed}
+    return {
+        "average rank": [value_of(run.last, key_at("rank", one, eps)) for one in eps],
+        **({CLOSED: closed} if first == closed else apart),
+        "bound, exact count": values(run.last, "bound_exact"),
+        "bound, measured norms": values(run.last, "bound_measured"),
+    }
+
+
 def bounds(axes: Axes, run: Measured, eps: tuple[float, ...]) -> dict[str, Artist]:
     """The lines that there are for one run, and what the legend says of them."""
     entries: dict[str, Artist] = {}
     ascending = sorted(set(eps))
-    for metric, name, colour, marker in LINES:
-        values = [value_of(run.last, key_at(metric, one, eps)) for one in ascending]
+    found = lines_of(run, ascending)
+    for name, colour, marker in LINES:
+        values = found.get(name, [])
         if not all(math.isnan(value) for value in values):
-            inside = colour if metric == "rank" else "white"  # two bounds may lie on each other
+            inside = "white" if name.startswith("bound") else colour  # bounds lie on each other
             (entries[name],) = axes.plot(
                 ascending,
                 values,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankscope.errors import InputRejected, UsageError
-from trainers.figures import bound, grid, norm_ratio, p3, per_epoch, spectra
-from trainers.figures.measured import Runs, measure
+from trainers.figures import bound, grid, norm_ratio, p2, p3, per_epoch, spectra
+from trainers.figures.measured import Runs, drawable, measure
 from trainers.recipes import catalogue
 from trainers.recipes.manifest import Manifest, manifest_path, read_manifest
 from trainers.recipes.records import Drawing
@@ -47,7 +47,7 @@ WAYS: Mapping[Drawing, Way] = {
 }
 
 # Figures that are no recipe's, each drawn by a function from the directory of its runs.
-FUNCTIONS: Mapping[str, Callable[[Path], Figure]] = p3.FIGURES
+FUNCTIONS: Mapping[str, Callable[[Path], Figure]] = {**p2.FIGURES, **p3.FIGURES}
 
 RECIPES = tuple(recipe.name for recipe in catalogue.RECIPES)
 
@@ -77,7 +77,8 @@ def draw(name: str, runs: Path, eps: Sequence[float], width: float | None) -> Fi
     if len(eps) > way.most_eps:
         raise UsageError(f"{name} can show {way.most_eps} thresholds, and {len(eps)} were given")
     manifest = replace(manifest, eps=tuple(dict.fromkeys(eps)) or manifest.eps)
-    return way.draw(manifest, measure(manifest, runs, way.metrics), width or PAGE)
+    there = measure(manifest, runs, way.metrics)
+    return way.draw(drawable(manifest, there), there, width or PAGE)
 
 
 def _absent(name: str, path: Path, runs: Path) -> UsageError | InputRejected:

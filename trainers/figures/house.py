@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainers.recipes.manifest import Group, Label
+from trainers.recipes.manifest import Group, Label, Manifest
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -194,6 +194,12 @@ def blank(width: float, height: float, title: str) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(textwrap.fill(title, int(width * LETTERS)), fontsize=8.5)
     return figure
+
+
+def heading(manifest: Manifest) -> str:
+    """What stands above a figure whose axes do not name their panel where there is but one."""
+    alone = [panel.title for panel in manifest.panels] if len(manifest.panels) == 1 else []
+    return "; ".join([f"{manifest.recipe}: {manifest.title}", *filter(None, alone)])
 
 
 def legend_below(figure: Figure, entries: Mapping[str, Artist]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import rankscope
@@ -15,6 +16,11 @@ from trainers.figures.house import described
 from trainers.recipes.manifest import Manifest, Member
 
 Row = Mapping[str, Any]
+
+# Where a run directory has its snapshots; one being written has another name.
+SNAPSHOTS, SNAPSHOT = "snapshots", "step-*"
+
+NAMED = 1  # of the runs that are missing; a name is long
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,11 @@ class Measured:
     def per_epoch(self) -> list[Row]:
         """The rows of the summary at the end of an epoch; in a burst there are others."""
         return [row for row in self.table.summary if row.get("epoch") is not None]
+
+    @property
+    def first(self) -> Row:
+        """The first of these."""
+        return self.per_epoch[0]
 
     @property
     def last(self) -> Row:
@@ -63,6 +74,11 @@ class Measured:
             if row["step"] == step and row["averaged"] is not False
         ]
         return sorted(rows, key=lambda row: any(map(str.isdigit, row["name"])))
+
+    def mean(self, row: Row, key: str) -> float:
+        """The mean of a column over these at a row of the summary; NaN where one has none."""
+        values: list[Any] = [layer.get(key) for layer in self.layers(row["step"])]
+        return math.nan if None in values or not values else fmean(values)
 
     @property
     def full_rank(self) -> float:
@@ -101,33 +117,58 @@ def by_title(manifest: Manifest, runs: Runs) -> dict[str, list[Measured]]:
 
 
 def measure(manifest: Manifest, directory: Path, metrics: Sequence[str]) -> Runs:
-    """Analyse every run that is there; what is missing or unfinished is told on stderr.
+    """Analyse every run that has a snapshot; what is missing or unfinished is told on stderr.
 
     Raises:
         InputRejected: none of the runs is there.
     """
     found: dict[str, Measured] = {}
     members = {run.run: run for panel in manifest.panels for run in panel.runs}
-    for run in members.values():
+    for run in _begun(list(members.values()), directory, manifest.recipe):
         path = directory / run.run
         try:
             found[run.run] = _measured(run, path, metrics, manifest.eps)
         except InputRejected as error:
-            _tell(f"missing: {error}")
+            _tell(f"not drawn: {error}")
             continue
         for line in _remarks(found[run.run]):
             _tell(f"{path}: {line}")
     if not found:
-        again = f"python -m trainers recipe {manifest.recipe} --out {directory}"
         raise InputRejected(
-            directory, f"has none of the {len(members)} runs of {manifest.recipe}; run {again}"
+            directory,
+            f"has none of the {len(members)} runs of {manifest.recipe} to draw; "
+            "run the recipe again as before",
         )
     return found
 
 
+def drawable(manifest: Manifest, runs: Runs) -> Manifest:
+    """The manifest without the panels of which no run is there; they are named on stderr."""
+    panels = manifest.panels
+    there = tuple(one for one in panels if any(run.run in runs for run in one.runs))
+    left_out = [one.title for one in panels if one not in there]
+    if left_out:
+        _tell(f"{len(left_out)} of {len(panels)} panels have no run yet: {'; '.join(left_out)}")
+    return replace(manifest, panels=there)
+
+
+def _begun(runs: Sequence[Member], directory: Path, recipe: str) -> list[Member]:
+    """The runs that have a snapshot; how many others there are is told on stderr."""
+    there = [run for run in runs if (directory / run.run).is_dir()]
+    begun = [run for run in there if any((directory / run.run / SNAPSHOTS).glob(SNAPSHOT))]
+    for before, after, one, many in (
+        (runs, there, "is not there", "are not there"),
+        (there, begun, "has no snapshot yet", "have no snapshot yet"),
+    ):
+        missing = [run.run for run in before if run not in after]
+        if missing:
+            words = one if len(missing) == 1 else many
+            names = ", ".join([*missing[:NAMED], *(["..."] if missing[NAMED:] else [])])
+            _tell(f"missing: {len(missing)} of {len(runs)} runs of {recipe} {words}: {names}")
+    return begun
+
+
 def _measured(run: Member, path: Path, metrics: Sequence[str], eps: Sequence[float]) -> Measured:
-    if not path.is_dir():
-        raise InputRejected(path, "no run is there")
     measured = Measured(path, rankscope.analyze(path, metrics=metrics, eps=eps), run.epochs)
     if not measured.per_epoch:
         raise InputRejected(path, "its log knows no epochs")

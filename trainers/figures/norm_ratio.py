@@ -26,7 +26,7 @@ def draw(manifest: Manifest, runs: Runs, width: float) -> Figure:
     there = by_title(manifest, runs)
     columns = house.columns_of(width, LEAST_WIDTH, len(there))
     bands = -(-len(there) // columns)
-    figure = house.blank(width, 0.9 + bands * house.HEIGHT, f"{manifest.recipe}: {manifest.title}")
+    figure = house.blank(width, 0.9 + bands * house.HEIGHT, house.heading(manifest))
     grid = figure.add_gridspec(bands, columns)
     drawn: list[Axes] = []
     most = 0

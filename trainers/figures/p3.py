@@ -144,10 +144,11 @@ def _norm_legend(
 
     names = [norm.capitalize() if norm == "frobenius" else norm for norm in norms]
     entries: dict[str, Artist] = {
-        f"{name} norm": Line2D([], [], color=colour)
+        f"{name} norm, flow": Line2D([], [], color=colour)
         for name, colour in zip(names, house.UNORDERED, strict=False)
     }
-    entries |= _method_entries(points, house.GREY, "black")
+    if "descent" in dict(_paths(points)):
+        entries[WORDS["descent"]] = Line2D([], [], color="black", linestyle="--")
     entries[r"at least: $1/\sqrt{2l} - 2$"] = Line2D([], [], color="black", linestyle=":")
     house.legend_below(figure, entries)
 
@@ -200,9 +201,14 @@ FIGURES: Mapping[str, Callable[[Path], Figure]] = {
 
 
 def _read(path: Path, kind: type[Row]) -> list[Row]:
-    rows = read_table(path, kind)
+    what = "regression" if kind is regression.Point else "completion"
+    command = f"`python -m trainers flow {what} --out {path.parent}` writes one"
+    try:
+        rows = read_table(path, kind)
+    except InputRejected as error:
+        raise InputRejected(path, f"{error.reason}; {command}") from error
     if not rows:
-        raise InputRejected(path, "holds no rows; run `python -m trainers flow` again")
+        raise InputRejected(path, f"holds no rows; {command}")
     return rows
 
 

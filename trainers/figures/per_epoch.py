@@ -106,5 +106,3 @@ def _finish(axes: Axes, panel: Group, part: int, parts: int, column: int) -> Non
     if column:
         axes.set_ylabel("")
         axes.tick_params(left=False, labelleft=False)
-    if not axes.lines:
-        house.without_runs(axes)

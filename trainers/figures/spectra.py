@@ -36,9 +36,7 @@ def draw(manifest: Manifest, runs: Runs, width: float) -> Figure:
     there = [(panel, layer) for panel in manifest.panels for layer in _layers(panel, final)]
     columns = house.columns_of(width, LEAST_WIDTH, len(there))
     bands = -(-len(there) // columns)
-    figure = house.blank(
-        width, 0.7 + bands * house.HEIGHT * 0.85, f"{manifest.recipe}: {manifest.title}"
-    )
+    figure = house.blank(width, 0.7 + bands * house.HEIGHT * 0.85, house.heading(manifest))
     grid = figure.add_gridspec(bands, columns)
     colours = house.run_colours(manifest.panels)
     entries: dict[str, Artist] = {}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rankscope.errors import UsageError
+from trainers.flow.runs import add_number
+from trainers.outputs import FRESH
 
 
 @dataclass(frozen=True)  # without slots, so that Args.depth is the default
@@ -29,7 +31,7 @@ class Args:
         points: how many points of the path to write.
         snapshots: at how many of them to save the matrices.
         tolerance: relative, of the ODE solver.
-        seed: of a random start.
+        seed: of a random start; None for 0.
     """
 
     out: Path
@@ -46,7 +48,7 @@ class Args:
     points: int = 200
     snapshots: int = 40
     tolerance: float = 1e-10
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.start not in ("identity", "random"):
@@ -54,9 +56,11 @@ class Args:
         if self.det not in ("positive", "negative"):
             raise UsageError(f"det is {self.det!r}, expected positive or negative")
         least = dict.fromkeys(("rows", "columns", "depth", "points", "snapshots"), 2)
-        for name, minimum in {**least, "ones": 0, "steps": 0, "seed": 0}.items():
+        for name, minimum in {**least, "ones": 0, "steps": 0}.items():
             if getattr(self, name) < minimum:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least {minimum}")
+        if self.seed is not None and (self.start != "random" or self.seed < 0):
+            raise UsageError(f"seed is {self.seed}, expected at least 0, and --start random")
         if self.ones > min(self.rows, self.columns) - 2:
             fit = min(self.rows, self.columns) - 2
             raise UsageError(f"ones is {self.ones}, expected at most {fit}, which fit the diagonal")
@@ -70,9 +74,14 @@ class Args:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this driver."""
-    parser.add_argument("--out", type=Path, required=True, help="the run directory to write")
-    parser.add_argument("--start", choices=("identity", "random"), default=Args.start)
-    parser.add_argument("--det", choices=("positive", "negative"), default=Args.det)
+    parser.add_argument("--out", type=Path, required=True, help=FRESH)
+    for flag, choices, meaning in (
+        ("--start", ("identity", "random"), "the product at the start; random: Gaussian"),
+        ("--det", ("positive", "negative"), "sign of its determinant; Theorem 1 needs positive"),
+    ):
+        default = getattr(Args, flag[2:])
+        words = f"{meaning} (default {default})"
+        parser.add_argument(flag, choices=choices, default=default, help=words)
     for flag, kind, meaning in (
         ("--rows", int, "of the matrix"),
         ("--columns", int, "of the matrix"),
@@ -85,11 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--points", int, "how many points of the path to write"),
         ("--snapshots", int, "at how many of them to save the matrices"),
         ("--tolerance", float, "relative, of the ODE solver"),
-        ("--seed", int, "of a random start"),
     ):
-        default = getattr(Args, flag[2:])
-        words = f"{meaning} (default {default})"
-        parser.add_argument(flag, type=kind, default=default, metavar="X", help=words)
+        add_number(parser, flag, kind, getattr(Args, flag[2:]), meaning)
+    parser.add_argument("--seed", type=int, metavar="N", help="of a random start (default 0)")
 
 
 def from_options(options: argparse.Namespace) -> Args:

@@ -95,8 +95,13 @@ def point(problem: Problem, method: str, step: int, lr: float, factors: Sequence
     )
 
 
-def report(points: Sequence[Point]) -> str:
-    """A table of both paths at a few losses, then what held and what did not."""
+def report(points: Sequence[Point], diverged: int | None) -> str:
+    """A table of both paths at a few losses and at their ends, then what held and what did not.
+
+    Args:
+        points: of both paths.
+        diverged: the step by which descent had; None where it did not.
+    """
     from trainers.flow.tables import show_table
 
     names = ("method", "step", "loss", "|W_11|", "1/sqrt(2l)", "nuclear", ">=", "erank-1", "<=")
@@ -106,8 +111,11 @@ def report(points: Sequence[Point]) -> str:
         if not path:
             continue
         near = [min(path, key=lambda one: abs(math.log(one.loss / loss))) for loss in SHOWN_LOSSES]
-        rows += [_shown(one) for one in dict.fromkeys(near)]
-        ends.append(_ending(method, path))
+        rows += [_shown(one) for one in dict.fromkeys((*near, path[-1]))]
+        if method == "descent" and diverged is not None:
+            ends.append(f"descent: diverged by step {diverged}; its bounds are not judged")
+        else:
+            ends.append(_ending(method, path))
     head = (*names, "distance", "<=", "det", "imbalance")
     return "\n".join((show_table(head, rows), *ends))
 
@@ -128,7 +136,7 @@ def _ending(method: str, path: Sequence[Point]) -> str:
     left = next((one for one in path if one.determinant < 0), None)
     sign = "never negative"
     if left is not None:
-        sign = f"negative from step {left.step} on or before (time {left.time:.4g})"
+        sign = f"negative on or before step {left.step} (time {left.time:.4g})"
     return (
         f"{method}: the three bounds hold at {held} of {len(path)} points; determinant {sign}; "
         f"imbalance at most {worst:.2g}"

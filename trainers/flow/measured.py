@@ -9,15 +9,23 @@ from the factors before it. Writes the product as a run, and `rates.csv`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rankscope.errors import UsageError
-from rankscope.snapshots import LogRecord, MatrixRecord, RunRecord, SnapshotWriter
+from rankscope.snapshots import (
+    Hyperparameters,
+    LogRecord,
+    MatrixRecord,
+    Optimiser,
+    RunRecord,
+    SnapshotWriter,
+)
+from trainers.descentname import descent_name
 from trainers.flow.measuredargs import Args, add_arguments, from_options
 from trainers.flow.runs import chosen
-from trainers.outputs import check_fresh
+from trainers.outputs import Diverged, check_fresh
 
 if TYPE_CHECKING:
     import torch
@@ -56,36 +64,46 @@ def run(args: Args) -> None:
     """Train, write the product and the rates, and print both rates side by side.
 
     Raises:
-        UsageError: the directory is in use, or training diverged.
+        UsageError: the directory is in use.
         OutputFailed: the directory cannot be written to.
+        Diverged: training did; what was before is there.
     """
     from trainers.flow.factors import product
     from trainers.flow.tables import write_table
 
     check_fresh(args.out)
-    rates = []
+    rates, diverged = list[Rate](), None
     compared = sorted(chosen(list(range(args.steps)), args.points))
     saved = chosen(compared, args.snapshots)
     with SnapshotWriter(args.out, describe(args)) as writer:
-        for step, loss, factors, found in trained(args, frozenset(compared)):
-            rates += found
-            record = LogRecord(lr=args.lr, train_loss=loss)
-            if step in saved:
-                writer.save(step, {"product.weight": product(factors)}, record)
-            else:
-                writer.log(step, record)
-    write_table(args.out / RATES_FILE, rates)
-    print(report(rates))
-    print(f"rankscope analyze {args.out}")
+        try:
+            for step, loss, factors, found in trained(args, frozenset(compared)):
+                rates += found
+                record = LogRecord(lr=args.lr, train_loss=loss)
+                if step in saved:
+                    writer.save(step, {"product.weight": product(factors)}, record)
+                else:
+                    writer.log(step, record)
+        except Diverged as error:
+            diverged = error
+    if rates:
+        write_table(args.out / RATES_FILE, rates)
+        print(report(rates))
+        print(f"rankscope analyze {args.out}")
+    if diverged is not None:
+        raise diverged
 
 
 def describe(args: Args) -> RunRecord:
     """What run.json says."""
     penalty = f", penalty {args.strength:g} ||W||_* / ||W||_F" if args.strength else ""
-    adam = f", beta1 {args.beta1:g}" if args.optimizer == "adam" else ""
+    plain = descent_name(factors=args.depth > 1, penalised=args.strength > 0)
+    adam = f", beta1 {args.moving:g}" if args.optimizer == "adam" else ""
     return RunRecord(
         model=f"product of {args.depth} factors",
         matrices=(MatrixRecord("product.weight", "linear", (args.rows, args.columns)),),
+        optimiser=Optimiser(plain if args.optimizer == "gd" else args.optimizer),
+        hyperparameters=Hyperparameters(args.observed, args.lr, weight_decay=0.0, schedule=()),
         data=f"{args.observed} entries of a {args.rows} x {args.columns} matrix of rank "
         f"{args.rank}, sum of squared errors{penalty}; start balanced, scale {args.scale:g}; "
         f"{args.optimizer}{adam}, lr {args.lr:g}",
@@ -113,14 +131,20 @@ def trained(
         loss = penalised_loss(args, parameters, wanted, seen)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):  # what is not finite is told of below
             after = product([parameter.detach().numpy() for parameter in parameters])
-        if not np.isfinite(after).all():
-            raise UsageError(f"training diverged by step {step}; lower --lr, which is {args.lr:g}")
+            rates, finite = list[Rate](), bool(np.isfinite(after).all())
+            if finite and step in compared:
+                gradient = 2 * mask * (product(before) - target)
+                predicted = predict(args, before, gradient, scales_of(args, optimizer, parameters))
+                rates = compare(args, step, before, after, predicted)
+        if not finite or not all(math.isfinite(one.measured + one.predicted) for one in rates):
+            raise Diverged(
+                f"training diverged by update {step + 1} and is kept in {args.out} up to there; "
+                f"lower --lr, which is {args.lr:g}"
+            )
         if step in compared:
-            gradient = 2 * mask * (product(before) - target)
-            predicted = predict(args, before, gradient, scales_of(args, optimizer, parameters))
-            yield step, loss.item(), before, compare(args, step, before, after, predicted)
+            yield step, loss.item(), before, rates
 
 
 def drawn(args: Args) -> tuple[Matrix, Matrix, list[Matrix]]:
@@ -144,7 +168,7 @@ def make_optimizer(args: Args, parameters: list[torch.Tensor]) -> torch.optim.Op
 
     if args.optimizer == "gd":
         return torch.optim.SGD(parameters, lr=args.lr)
-    return torch.optim.Adam(parameters, lr=args.lr, betas=(args.beta1, 0.999))
+    return torch.optim.Adam(parameters, lr=args.lr, betas=(args.moving, 0.999))
 
 
 def penalised_loss(
@@ -220,7 +244,7 @@ def report(rates: Sequence[Rate]) -> str:
     from trainers.flow.tables import show_table
 
     steps = sorted({one.step for one in rates})
-    shown = chosen(steps, min(SHOWN_STEPS, len(steps)))
+    shown = steps if len(steps) <= SHOWN_STEPS else chosen(steps, SHOWN_STEPS)
     rows = [
         (one.step, one.index, one.sigma, one.measured, one.predicted)
         for one in rates

@@ -7,6 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rankscope.errors import UsageError
+from trainers.flow.runs import add_number
+from trainers.outputs import FRESH
+
+BETA1 = 0.9  # Adam's paper and PyTorch
 
 
 @dataclass(frozen=True)  # without slots, so that Args.rows is the default
@@ -22,7 +26,8 @@ class Args:
         depth: L, the number of factors.
         optimizer: gd or adam.
         strength: lambda of the penalty ||W||_* / ||W||_F; 0 for none.
-        beta1: of Adam. The prediction puts the gradient for its moving average: 0 makes it exact.
+        beta1: of Adam; None for PyTorch's 0.9. The prediction puts the gradient for its moving
+            average: 0 makes it exact.
         lr: step size.
         steps: updates.
         points: at how many of them to compare the rates.
@@ -39,7 +44,7 @@ class Args:
     depth: int = 3
     optimizer: str = "gd"
     strength: float = 0.0
-    beta1: float = 0.9
+    beta1: float | None = None
     lr: float = 1e-4
     steps: int = 10_000
     points: int = 50
@@ -48,8 +53,7 @@ class Args:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("gd", "adam"):
-            raise UsageError(f"optimizer is {self.optimizer!r}, expected gd or adam")
+        _check_optimizer(self.optimizer, self.beta1)
         least = dict.fromkeys(("rows", "columns", "rank", "observed", "depth", "steps"), 1)
         for name, minimum in {**least, "points": 2, "snapshots": 2, "seed": 0}.items():
             if getattr(self, name) < minimum:
@@ -66,21 +70,35 @@ class Args:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected a number above 0")
         if not 0 <= self.strength < float("inf"):
             raise UsageError(f"lambda is {self.strength}, expected a number from 0")
-        if not 0 <= self.beta1 < 1:
-            raise UsageError(f"beta1 is {self.beta1}, expected from 0 and below 1")
+
+    @property
+    def moving(self) -> float:
+        """The beta1 that is used."""
+        return BETA1 if self.beta1 is None else self.beta1
+
+
+def _check_optimizer(name: str, beta1: float | None) -> None:
+    if name not in ("gd", "adam"):
+        raise UsageError(f"optimizer is {name!r}, expected gd or adam")
+    if beta1 is None:
+        return
+    if not 0 <= beta1 < 1:
+        raise UsageError(f"beta1 is {beta1}, expected from 0 and below 1")
+    if name != "adam":
+        raise UsageError(f"beta1 is {beta1}, expected with --optimizer adam only")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this driver."""
-    parser.add_argument("--out", type=Path, required=True, help="the run directory to write")
-    parser.add_argument("--optimizer", choices=("gd", "adam"), default=Args.optimizer)
+    parser.add_argument("--out", type=Path, required=True, help=FRESH)
+    words = f"PyTorch's SGD without momentum, or its Adam (default {Args.optimizer})"
+    parser.add_argument("--optimizer", choices=("gd", "adam"), default=Args.optimizer, help=words)
     for flag, kind, meaning in (
         ("--rows", int, "of the matrix"),
         ("--columns", int, "of the matrix"),
         ("--rank", int, "of the matrix that is completed"),
         ("--observed", int, "how many of its entries"),
         ("--depth", int, "number of factors, L"),
-        ("--beta1", float, "of Adam; 0 makes the prediction exact"),
         ("--lr", float, "step size"),
         ("--steps", int, "updates"),
         ("--points", int, "at how many of them to compare the rates"),
@@ -88,9 +106,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--scale", float, "of the product at the start"),
         ("--seed", int, "of the matrix, its observed entries and the start"),
     ):
-        default = getattr(Args, flag[2:])
-        words = f"{meaning} (default {default})"
-        parser.add_argument(flag, type=kind, default=default, metavar="X", help=words)
+        add_number(parser, flag, kind, getattr(Args, flag[2:]), meaning)
+    words = f"of Adam; 0 makes the prediction exact (default {BETA1})"
+    parser.add_argument("--beta1", type=float, metavar="X", help=words)
     words = "of the penalty ||W||_* / ||W||_F (default 0, none)"
     parser.add_argument(
         "--lambda", type=float, default=0.0, metavar="X", dest="strength", help=words

@@ -19,6 +19,10 @@ Shapes: TypeAlias = tuple[tuple[int, int], ...]
 # Far beyond what depth 2, the slowest, needs for a loss of 1e-6.
 LATEST = 1e9
 
+# Of the loss to that at the start, from where on descent has diverged. Ours: with a step size that
+# is short enough the loss falls, and beyond it grows doubly exponentially.
+BEYOND = 1e6
+
 # Of the smallest singular value of a factor to its largest. Below it, the solver's tolerance of
 # 1e-10 could let it change its sign, which it never does along the flow (P3, Lemma 5). At depth 2 a
 # direction passes it exponentially fast; the product's singular value is then below 1e-14 of the
@@ -115,7 +119,7 @@ def descent(
 ) -> Iterator[tuple[int, list[Matrix]]]:
     """Gradient descent from the balanced factors of `start`: the factors after each of `steps`.
 
-    It ends before the first of them at which the product is no longer finite.
+    It ends before the first of them at which the loss is `BEYOND` times that at the start.
 
     Args:
         problem: what is completed.
@@ -125,14 +129,14 @@ def descent(
         steps: numbers of updates, ascending.
     """
     factors = balanced(start, depth)
-    done = 0
+    done, most = 0, BEYOND * problem.loss(start)
     for step in steps:
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(step - done):
                 slopes = gradients(factors, problem.gradient(product(factors)))
                 moves = zip(factors, slopes, strict=True)
                 factors = [factor - lr * slope for factor, slope in moves]
-            diverged = not np.isfinite(product(factors)).all()
+            diverged = not problem.loss(product(factors)) <= most  # nor is NaN
         if diverged:
             return
         done = step

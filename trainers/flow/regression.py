@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankscope.errors import UsageError
-from rankscope.snapshots import LogRecord, MatrixRecord, RunRecord, SnapshotWriter
-from trainers.flow.runs import chosen, spread
-from trainers.outputs import check_fresh
+from rankscope.snapshots import LogRecord, MatrixRecord, Optimiser, RunRecord, SnapshotWriter
+from trainers.flow.runs import add_number, chosen, spread
+from trainers.outputs import FRESH, check_fresh
 
 if TYPE_CHECKING:
     from trainers.flow.factors import Matrix
@@ -107,7 +107,7 @@ class Point:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this driver."""
-    parser.add_argument("--out", type=Path, required=True, help="the run directory to write")
+    parser.add_argument("--out", type=Path, required=True, help=FRESH)
     for flag, kind, meaning in (
         ("--samples", int, "rows of X"),
         ("--features", int, "columns of X"),
@@ -121,9 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--tolerance", float, "relative, of the ODE solver"),
         ("--seed", int, "of X, y and the starts"),
     ):
-        default = getattr(Args, flag[2:])
-        words = f"{meaning} (default {default})"
-        parser.add_argument(flag, type=kind, default=default, metavar="X", help=words)
+        add_number(parser, flag, kind, getattr(Args, flag[2:]), meaning)
 
 
 def from_options(options: argparse.Namespace) -> Args:
@@ -188,6 +186,7 @@ def describe(args: Args) -> RunRecord:
     return RunRecord(
         model="least squares",
         matrices=(MatrixRecord("coefficients", "linear", shape),),
+        optimiser=Optimiser("gradient flow"),  # so that no bound of SGD is claimed, nor advised
         data=f"X {args.samples} x {args.features} of rank {args.rank}, condition "
         f"{args.condition:g}; {args.starts} starts; lr {args.lr:g}",
         seed=args.seed,

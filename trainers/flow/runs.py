@@ -1,6 +1,21 @@
-"""What every driver of this folder does with its run directory."""
+"""What the drivers of this folder have in common: options of numbers, and chosen steps."""
 
 from __future__ import annotations
+
+import argparse
+
+
+def add_number(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    kind: type[int | float],
+    default: float,
+    meaning: str,
+) -> None:
+    """An option that takes a whole number N, or any number X."""
+    words = f"{meaning} (default {default})"
+    metavar = "N" if kind is int else "X"
+    parser.add_argument(flag, type=kind, default=default, metavar=metavar, help=words)
 
 
 def spread(last: int, count: int) -> list[int]:

@@ -45,7 +45,12 @@ def read_table(path: Path, kind: type[Row]) -> list[Row]:
         return [kind(**{name: _value(line[name], hints[name]) for name in hints}) for line in lines]
     except OSError as error:
         raise InputRejected(path, error.strerror or str(error)) from error
-    except (KeyError, ValueError, csv.Error) as error:
+    except KeyError as error:
+        names = ", ".join(hints)
+        raise InputRejected(
+            path, f"has no column {error.args[0]}; expected a table of {names}"
+        ) from error
+    except (ValueError, csv.Error) as error:
         names = ", ".join(hints)
         raise InputRejected(path, f"{error}; expected a table of {names}") from error
 

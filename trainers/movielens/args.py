@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rankscope.errors import UsageError
-from trainers.movielens.splits import NAMES
+from trainers.movielens.splits import NAMES, RANDOM
+from trainers.outputs import FRESH
 
 DEPTH1, EMBEDDING = "depth-1", "embedding"
 CHOICES = {
@@ -22,6 +23,7 @@ CHOICES = {
 
 # P2, A.1: what its best runs had.
 LEARNING_RATE = {DEPTH1: 5e-4, EMBEDDING: 1e-3}
+DIMENSION = 64
 PENALTY_MATRIX = 1.5
 PENALTY_USERS = 0.01
 
@@ -34,7 +36,7 @@ class Args:
         out: the run directory; must not exist, or be empty.
         data: the directory with MovieLens-100K's files, or the one that holds ml-100k.
         split: 90/10 or 80/20 at random, or one of the divisions that come with the data.
-        split_seed: of a random split; runs to be compared share it.
+        split_seed: of a random split; runs to be compared share it; None for 0.
         model: depth-1, a whole matrix; or embedding, of users and items.
         optimiser: adam, or gd: plain descent on each batch.
         lr: None for P2's, 5e-4 for depth 1 and 1e-3 for the embedding.
@@ -44,7 +46,7 @@ class Args:
         penalty_items: of that on the items' table; None for 0.
         penalty_every: updates between two computations of the penalty's gradient, which is used
             again between. 1 is P2's loss; depth 1's gradient takes a decomposition of 943 x 1682.
-        dimension: columns of both tables of the embedding.
+        dimension: columns of both tables of the embedding; None for 64.
         bias: user-item, or global, one number for all; the embedding has the former.
         loss: mean or sum of the batch's squared errors.
         clip: whether predictions are moved into 1 to 5 before errors are measured; P2 does not.
@@ -58,7 +60,7 @@ class Args:
     out: Path
     data: Path
     split: str = "90/10"
-    split_seed: int = 0
+    split_seed: int | None = None
     model: str = EMBEDDING
     optimiser: str = "adam"
     lr: float | None = None
@@ -67,7 +69,7 @@ class Args:
     penalty_users: float | None = None
     penalty_items: float | None = None
     penalty_every: int = 1
-    dimension: int = 64
+    dimension: int | None = None
     bias: str = "user-item"
     loss: str = "mean"
     clip: bool = False
@@ -87,14 +89,26 @@ class Args:
         counts = dict.fromkeys(("penalty_every", "dimension", "epochs", "snapshots"), 1)
         from_zero = dict.fromkeys(("split_seed", "batch_size", "patience", "seed"), 0)
         for name, minimum in {**counts, **from_zero}.items():
-            if getattr(self, name) < minimum:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected at least {minimum}")
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                given = "--B (batch_size)" if name == "batch_size" else name
+                raise UsageError(f"{given} is {value}, expected at least {minimum}")
         for name in ("lr", "penalty", "penalty_users", "penalty_items"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise UsageError(f"{name} is {value}, expected a number from 0")
+        self._check_effects()
+
+    def _check_effects(self) -> None:
+        """Refuse what the chosen model or split would ignore."""
         if self.model == DEPTH1 and (self.penalty_users, self.penalty_items) != (None, None):
             raise UsageError("depth-1 has no tables of users and items: give it a penalty")
+        if self.model == DEPTH1 and self.dimension is not None:
+            raise UsageError(
+                f"dimension is {self.dimension}, and depth-1 has no tables: choose the embedding"
+            )
+        if self.split not in RANDOM and self.split_seed is not None:
+            raise UsageError(f"split_seed is {self.split_seed}, and {self.split} is not random")
         if self.model == EMBEDDING and self.penalty is not None:
             raise UsageError("the embedding takes penalty_users and penalty_items, not penalty")
         if self.model == EMBEDDING and self.bias != "user-item":
@@ -104,6 +118,11 @@ class Args:
     def learning_rate(self) -> float:
         """The one that is used."""
         return LEARNING_RATE[self.model] if self.lr is None else self.lr
+
+    @property
+    def columns(self) -> int:
+        """Of the embedding's tables."""
+        return DIMENSION if self.dimension is None else self.dimension
 
     @property
     def penalties(self) -> Mapping[str, float]:
@@ -116,7 +135,7 @@ class Args:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this driver."""
-    parser.add_argument("--out", type=Path, required=True, help="the run directory to write")
+    parser.add_argument("--out", type=Path, required=True, help=FRESH)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="where MovieLens-100K's files are"
     )
@@ -140,16 +159,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, name, meaning in (
         ("--B", "batch_size", "ratings per update, 0 for all"),
         ("--penalty-every", "penalty_every", "updates that share a gradient of the penalty"),
-        ("--dimension", "dimension", "columns of the embedding's tables"),
         ("--epochs", "epochs", "passes over the training ratings"),
         ("--patience", "patience", "end after so many rises of the training error, 0 never"),
         ("--snapshots", "snapshots", "how many to save beside the initialisation"),
         ("--seed", "seed", "of the initialisation and the order of the ratings"),
-        ("--split-seed", "split_seed", "of a random split"),
     ):
         default = getattr(Args, name)
         words = f"{meaning} (default {default})"
         parser.add_argument(flag, dest=name, type=int, default=default, metavar="N", help=words)
+    for flag, meaning in (
+        ("--dimension", f"columns of the embedding's tables (default {DIMENSION})"),
+        ("--split-seed", "of a random split (default 0)"),
+    ):
+        parser.add_argument(flag, type=int, metavar="N", help=meaning)
     parser.add_argument("--clip", action="store_true", help="move predictions into 1 to 5")
     parser.add_argument("--device", default=Args.device, help="cpu (default) or cuda")
 

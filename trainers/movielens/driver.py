@@ -22,10 +22,12 @@ from rankscope.snapshots import (
     RunRecord,
     SnapshotWriter,
 )
+from trainers.descentname import descent_name
+from trainers.devices import check_device
 from trainers.movielens.args import DEPTH1, Args, add_arguments, from_options
 from trainers.movielens.reported import reported
 from trainers.movielens.splits import RANDOM
-from trainers.outputs import check_fresh
+from trainers.outputs import Diverged, check_fresh
 from trainers.schedule import snapshot_epochs
 
 if TYPE_CHECKING:
@@ -78,9 +80,10 @@ def run(args: Args) -> Result:
     """Train, and write the run directory.
 
     Raises:
-        UsageError: the directory is in use, or training diverges.
+        UsageError: the directory is in use.
         InputRejected: the ratings are missing or damaged.
         OutputFailed: the directory cannot be written to.
+        Diverged: training did; what was before is there.
     """
     import torch
 
@@ -88,9 +91,10 @@ def run(args: Args) -> Result:
     from trainers.movielens.files import load
     from trainers.movielens.training import Observed, Penalised
 
+    check_device(args.device)
     check_fresh(args.out)
     torch.use_deterministic_algorithms(True, warn_only=True)  # the same command, the same numbers
-    split = load(args.data, args.split, seed=args.split_seed)
+    split = load(args.data, args.split, seed=args.split_seed or 0)
     if split.remark:
         print(f"warning: {args.data}: {split.remark}", file=sys.stderr)
     model = build(args).to(args.device)
@@ -102,7 +106,13 @@ def run(args: Args) -> Result:
     optimiser = optimisers[args.optimiser](model.parameters(), lr=args.learning_rate)
     ratings = (Observed(split.train, args.device), Observed(split.test, args.device))
     with SnapshotWriter(args.out, describe(args, model, split)) as writer:
-        result = train(args, model, optimiser, penalised, ratings, writer)
+        try:
+            result = train(args, model, optimiser, penalised, ratings, writer)
+        except FloatingPointError as error:
+            raise Diverged(
+                f"training diverged, {error}, and is kept in {args.out} up to the epoch before; "
+                f"lower --lr, which is {args.learning_rate:g}"
+            ) from error
     print(conclusion(args, result, split))
     print(f"rankscope analyze {args.out}")
     return result
@@ -119,7 +129,7 @@ def build(args: Args) -> RatingModel:
     generator = Generator().manual_seed(args.seed)
     if args.model == DEPTH1:
         return DepthOne(USERS, ITEMS, generator, "global" if args.bias == "global" else "user-item")
-    return Embedding(USERS, ITEMS, args.dimension, generator)
+    return Embedding(USERS, ITEMS, args.columns, generator)
 
 
 def warn_of_long(args: Args, seconds: float, ratings: int) -> None:
@@ -148,8 +158,9 @@ def describe(args: Args, model: RatingModel, split: Split) -> RunRecord:
         said.append(f"penalty's gradient every {args.penalty_every} updates")
     if args.clip:
         said.append("errors of predictions clipped to 1 to 5")
-    shape = f"bias {args.bias}" if args.model == DEPTH1 else f"dimension {args.dimension}"
-    drawn = f", split by seed {args.split_seed}" if args.split in RANDOM else ""
+    shape = f"bias {args.bias}" if args.model == DEPTH1 else f"dimension {args.columns}"
+    plain = descent_name(factors=False, penalised=bool(terms))
+    drawn = f", split by seed {args.split_seed or 0}" if args.split in RANDOM else ""
     return RunRecord(
         model=", ".join([args.model, shape, *said]),
         matrices=tuple(
@@ -160,7 +171,7 @@ def describe(args: Args, model: RatingModel, split: Split) -> RunRecord:
             )
             for table in model.tables
         ),
-        optimiser=Optimiser("sgd" if args.optimiser == "gd" else args.optimiser),
+        optimiser=Optimiser(plain if args.optimiser == "gd" else args.optimiser),
         hyperparameters=Hyperparameters(
             batch_size=args.batch_size or len(split.train),
             lr=args.learning_rate,
@@ -190,6 +201,9 @@ def train(
         penalised: its penalties.
         ratings: those to train on, those to test on.
         writer: of the run directory.
+
+    Raises:
+        FloatingPointError: training diverged; the epoch is not recorded.
     """
     from torch import Generator
 

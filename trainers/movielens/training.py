@@ -8,7 +8,6 @@ import torch
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
-from rankscope.errors import UsageError
 from trainers.completion.penalties import Penalty
 from trainers.movielens.files import HIGHEST, LOWEST, Ratings
 from trainers.movielens.models import RatingModel
@@ -95,7 +94,7 @@ def train_epoch(
     batch is what is left.
 
     Raises:
-        UsageError: the loss is no longer a number.
+        FloatingPointError: the loss is no longer a number.
     """
     shuffled = torch.randperm(len(ratings), generator=order).to(ratings.users.device)
     for chosen in torch.split(shuffled, batch_size):
@@ -104,7 +103,7 @@ def train_epoch(
         errors = (predicted - ratings.values[chosen]).square()
         loss = errors.sum() if summed else errors.mean()
         if not loss.isfinite():
-            raise UsageError("training has diverged: the loss is no number; choose a smaller lr")
+            raise FloatingPointError("the loss is no number")
         loss.backward()
         penalised.add_gradients()
         optimiser.step()
@@ -118,9 +117,14 @@ def rmse(model: RatingModel, ratings: Observed, *, clip: bool = False) -> float:
         model: predicts.
         ratings: the truth.
         clip: whether predictions outside 1 to 5 are moved to the nearer end first.
+
+    Raises:
+        FloatingPointError: a prediction is no number.
     """
     with torch.no_grad():
         predicted = model(ratings.users, ratings.items).double()
+    if not predicted.isfinite().all():
+        raise FloatingPointError("a prediction is no number")
     if clip:
         predicted = predicted.clamp(LOWEST, HIGHEST)
     return float((predicted - ratings.values).square().mean().sqrt())

@@ -14,19 +14,35 @@ from trainers.recipes.records import Panel
 # A field of Args, and its values.
 Axis = tuple[str, Sequence[float]]
 
+# Fields of Args that the title of a panel may tell.
+B, MU, DECAY, DATA = ("batch_size",), ("mu",), ("weight_decay",), ("data",)
 
-def line(title: str, base: Args, axis: Axis) -> Panel:
+SAID = {"batch_size": "B = {}", "mu": "μ = {:g}", "weight_decay": "weight decay {:g}", "data": "{}"}
+
+
+def titled(args: Args, told: Sequence[str]) -> str:
+    """The title of a panel, of what its runs have in common.
+
+    >>> from pathlib import Path
+    >>> titled(Args(Path("any"), mu=0.005, weight_decay=6e-3), MU + DECAY)
+    'μ = 0.005, weight decay 0.006'
+    """
+    return ", ".join(SAID[name].format(getattr(args, name)) for name in told)
+
+
+def line(told: tuple[str, ...], base: Args, axis: Axis) -> Panel:
     """Runs that differ in one field."""
     name, values = axis
-    return Panel(title, tuple(with_values(base, {name: value}) for value in values), (name,))
+    runs = tuple(with_values(base, {name: value}) for value in values)
+    return Panel(titled(base, told), runs, (name,), told)
 
 
-def grid(title: str, base: Args, first: Axis, second: Axis) -> Panel:
+def grid(told: tuple[str, ...], base: Args, first: Axis, second: Axis) -> Panel:
     """Runs over every pair of values of two fields."""
     names = (first[0], second[0])
     pairs = itertools.product(first[1], second[1])
     runs = (with_values(base, dict(zip(names, pair, strict=True))) for pair in pairs)
-    return Panel(title, tuple(runs), names)
+    return Panel(titled(base, told), tuple(runs), names, told)
 
 
 def with_values(base: Args, values: Mapping[str, Any]) -> Args:

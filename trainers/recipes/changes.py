@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields, replace
 
 from rankscope.errors import UsageError
 from trainers.imageargs import FACTOR, FACTORS, Args
+from trainers.recipes.building import titled
 from trainers.recipes.datasets import size_of
-from trainers.recipes.naming import command, named, option, parsed
+from trainers.recipes.naming import command, named, network, option, parsed
 from trainers.recipes.records import Panel, Recipe
 
 # Where the code of P1's authors departs from the print, as their list of runs and their plots say.
@@ -86,8 +87,15 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
     for panel in recipe.panels:
         new = changed_panel(panel, changes)
         panels.setdefault(new.runs, new)
-    title = ", ".join([recipe.title, *spoken(changes)])
+    title = ", ".join([retitled(recipe, changes), *spoken(changes)])
     return replace(recipe, title=title, panels=tuple(panels.values()), eps=eps)
+
+
+def retitled(recipe: Recipe, changes: Changes) -> str:
+    """The title with the network that is trained in place of the recipe's own."""
+    before = recipe.runs[0]
+    after = changed_run(before, changes)
+    return recipe.title.replace(network(before.arch), network(after.arch))
 
 
 def differing(recipe: Recipe) -> set[str]:
@@ -101,6 +109,8 @@ def refuse(settings: tuple[str, ...], names: set[str]) -> None:
     flags = {option(name) for name in names}
     for setting in settings:
         flag = f"--{setting.partition('=')[0]}"
+        if flag == "--":  # which ends the options of a command line
+            raise UsageError(f"--set {setting!r}: names no option of `classify`")
         if flag in flags:
             raise UsageError(f"--set {setting}: the recipe itself sets or varies {flag}")
 
@@ -124,7 +134,8 @@ def spoken(changes: Changes) -> list[str]:
         f"learning rate times {changes.lr_factor} at each drop": changes.lr_factor is not None,
         "not augmented": not changes.augment,
         "leaky ReLU": changes.leaky_relu,
-        **dict.fromkeys(changes.settings, True),
+        # The network stands in the title itself.
+        **{words: not words.startswith("arch=") for words in changes.settings},
     }
     return [words for words, holds in said.items() if holds]
 
@@ -135,9 +146,7 @@ def changed_panel(panel: Panel, changes: Changes) -> Panel:
     for args in panel.runs:
         run = changed_run(args, changes)
         runs += [named(replace(run, seed=seed)) for seed in range(changes.seeds)]
-    title = panel.title
-    if changes.data is not None and title == panel.runs[0].data:
-        title = changes.data
+    title = titled(runs[0], panel.told) if panel.told else panel.title
     return replace(panel, title=title, runs=tuple(runs))
 
 
@@ -145,14 +154,14 @@ def changed_run(args: Args, changes: Changes) -> Args:
     """A run with the changes made, under its former name."""
     if changes.leaky_relu and args.arch == "vit":
         raise UsageError("vit has GELUs: leave out --leaky-relu")
-    factor = changes.lr_factor
+    factor = args.lr_factor if changes.lr_factor is None else changes.lr_factor
     if factor == FACTORS.get(args.arch, FACTOR):
         factor = None
     run = replace(
         args,
         data=changes.data or args.data,
         augment=args.augment and changes.augment,
-        leaky_relu=changes.leaky_relu,
+        leaky_relu=args.leaky_relu or changes.leaky_relu,
         lr_factor=factor,
         device=changes.device,
     )
@@ -184,8 +193,9 @@ def narrowed(width: int, scale: float) -> int:
 
 def with_settings(args: Args, settings: tuple[str, ...]) -> Args:
     """A run with options of `classify` set."""
-    words = command(args)
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        words += [f"--{name}", value] if equals else [f"--{name}"]
-    return parsed(words)
+    words = [*command(args), *(f"--{setting}" for setting in settings)]
+    try:
+        return parsed(words)
+    except UsageError as error:
+        told = " ".join(f"--set {setting}" for setting in settings)
+        raise UsageError(f"{told}: `python -m trainers classify` says: {error}") from error

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainers.imageargs import Args
-from trainers.recipes.building import batch, decay, line, mu
+from trainers.recipes.building import DECAY, MU, B, batch, decay, line, mu
 from trainers.recipes.records import Recipe
 
 STUDY = Args(
@@ -47,9 +47,9 @@ DIGITS = (
         "rank and accuracy of MLP-BN-3-64 by batch size, learning rate and weight decay",
         "per_epoch",
         (
-            line("μ = 0.2, weight decay 0.02", STUDY, batch(4, 8, 16, 32, 64)),
-            line("B = 16, weight decay 0.02", STUDY, mu(0.025, 0.05, 0.1, 0.2, 0.4)),
-            line("B = 16, μ = 0.2", STUDY, decay(0.0, 0.005, 0.01, 0.02, 0.04)),
+            line(MU + DECAY, STUDY, batch(4, 8, 16, 32, 64)),
+            line(B + DECAY, STUDY, mu(0.025, 0.05, 0.1, 0.2, 0.4)),
+            line(B + MU, STUDY, decay(0.0, 0.005, 0.01, 0.02, 0.04)),
         ),
         eps=(1e-2,),
         accuracies=True,
@@ -59,7 +59,7 @@ DIGITS = (
         "digits-bound",
         "final average rank of MLP-BN-2-1000 and its bound over eps",
         "bound",
-        (line("B = 6, μ = 0.1", NARROW, decay(0.05, 0.1, 0.2)),),
+        (line(B + MU, NARROW, decay(0.05, 0.1, 0.2)),),
         eps=tuple(step / 20 for step in range(1, 20)),
         accuracies=True,
         source="Ours: as P1's Fig. 18, of a tenth of the width, on scikit-learn's digits.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn
@@ -29,6 +30,9 @@ TOLD = {
 USUAL = {"augment": True, "every": 1, "snapshots": None, "save": "spectra"}
 
 SHORT_OPTIONS = {"batch_size": "B"}
+
+# What is not the same in capitals.
+NETWORKS = {"resnet18": "ResNet-18", "vgg16": "VGG-16", "vit": "the ViT"}
 
 
 def named(args: Args) -> Args:
@@ -89,12 +93,21 @@ def command(args: Args) -> list[str]:
     return words
 
 
+def network(arch: str) -> str:
+    """A network's name as a title has it.
+
+    >>> [network(arch) for arch in ("resnet18", "vit", "mlp-bn-10-100")]
+    ['ResNet-18', 'the ViT', 'MLP-BN-10-100']
+    """
+    return NETWORKS.get(arch, arch.upper())
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
 
-def parsed(words: list[str]) -> Args:
+def parsed(words: Sequence[str]) -> Args:
     """The run that `python -m trainers classify` makes of these arguments.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainers.imageargs import Args
-from trainers.recipes.building import batch, decay, grid, line, mu
+from trainers.recipes.building import DATA, DECAY, MU, B, batch, decay, grid, line, mu
 from trainers.recipes.records import Recipe
 
 # The spectra of each epoch in every figure, so that figures can share runs.
@@ -49,16 +49,16 @@ RESNET_FIGURES = (
         (
             *(
                 grid(
-                    f"B = {size}",
+                    B,
                     replace(RESNET, batch_size=size),
                     mu(0.1, 0.5, 1.0, 2.0),
                     decay(1e-4, 3e-4, 5e-4),
                 )
                 for size in (8, 16)
             ),
-            grid("μ = 0.5", replace(RESNET, mu=0.5), decay(0.0, 2e-3, 4e-3, 6e-3), BATCHES),
+            grid(MU, replace(RESNET, mu=0.5), decay(0.0, 2e-3, 4e-3, 6e-3), BATCHES),
             grid(
-                "weight decay 6e-3",
+                DECAY,
                 replace(RESNET, weight_decay=6e-3),
                 mu(1e-3, 0.2, 0.5, 0.7, 1.0),
                 BATCHES,
@@ -71,7 +71,7 @@ RESNET_FIGURES = (
         "rank and accuracy of ResNet-18 by learning rate",
         "per_epoch",
         tuple(
-            line(f"B = {size}", replace(RESNET, weight_decay=5e-4, batch_size=size), RATES)
+            line(B, replace(RESNET, weight_decay=5e-4, batch_size=size), RATES)
             for size in (4, 8, 16)
         ),
         accuracies=True,
@@ -82,10 +82,7 @@ RESNET_FIGURES = (
         "P1-F3",
         "rank and accuracy of ResNet-18 by weight decay",
         "per_epoch",
-        tuple(
-            line(f"B = {size}", replace(RESNET, mu=1.5, batch_size=size), DECAYS)
-            for size in (8, 16, 32)
-        ),
+        tuple(line(B, replace(RESNET, mu=1.5, batch_size=size), DECAYS) for size in (8, 16, 32)),
         accuracies=True,
         source=f"P1, Fig. 3. Weight decay 0 is printed; else {OURS}.",
     ),
@@ -94,7 +91,7 @@ RESNET_FIGURES = (
         "rank and accuracy of ResNet-18 by batch size",
         "per_epoch",
         tuple(
-            line(f"μ = {rate:g}, weight decay {wd:g}", setting(RESNET, rate, wd), BATCHES)
+            line(MU + DECAY, setting(RESNET, rate, wd), BATCHES)
             for rate, wd in ((1e-3, 6e-3), (5e-3, 6e-3), (1e-2, 4e-4))
         ),
         accuracies=True,
@@ -104,9 +101,7 @@ RESNET_FIGURES = (
         "P1-F11",
         "rank and accuracy of ResNet-18 by batch size, at large learning rates",
         "per_epoch",
-        tuple(
-            line(f"μ = {rate:g}", setting(RESNET, rate, 5e-4), BATCHES) for rate in (0.5, 1.0, 2.0)
-        ),
+        tuple(line(MU, setting(RESNET, rate, 5e-4), BATCHES) for rate in (0.5, 1.0, 2.0)),
         accuracies=True,
         source=f"P1, Fig. 11. Batch sizes: {OURS}.",
     ),
@@ -115,7 +110,7 @@ RESNET_FIGURES = (
         "rank and accuracy of ResNet-18 by learning rate, on other data",
         "per_epoch",
         tuple(
-            line(data, replace(RESNET, data=data, weight_decay=5e-4, batch_size=16), RATES)
+            line(DATA, replace(RESNET, data=data, weight_decay=5e-4, batch_size=16), RATES)
             for data in ("mnist", "fashion-mnist", "svhn")
         ),
         accuracies=True,
@@ -127,7 +122,7 @@ RESNET_FIGURES = (
         "norm_ratio",
         (
             line(
-                "B = 8",
+                B,
                 replace(RESNET, weight_decay=5e-4, batch_size=8),
                 mu(0.01, 0.1, 0.5, 1.0),
             ),
@@ -138,7 +133,7 @@ RESNET_FIGURES = (
         "P1-F16",
         "singular values of ResNet-18 by batch size",
         "spectra",
-        (line("μ = 0.005, weight decay 0.006", setting(RESNET, 5e-3, 6e-3), BATCHES),),
+        (line(MU + DECAY, setting(RESNET, 5e-3, 6e-3), BATCHES),),
         source="P1, Fig. 16: the runs of P1-F4's second panel.",
     ),
 )
@@ -149,7 +144,7 @@ OTHER_FIGURES = (
         "rank of MLP-BN-10-100 by weight decay, with momentum",
         "per_epoch",
         tuple(
-            line(f"B = {size}", replace(MLP, mu=0.1, momentum=0.9, batch_size=size), DECAYS)
+            line(B, replace(MLP, mu=0.1, momentum=0.9, batch_size=size), DECAYS)
             for size in (32, 64, 128)
         ),
         source=f"P1, Fig. 5. Weight decay 0 is printed; else {OURS}.",
@@ -158,10 +153,7 @@ OTHER_FIGURES = (
         "P1-F6",
         "rank and accuracy of MLP-BN-10-100 by weight decay",
         "per_epoch",
-        tuple(
-            line(f"B = {size}", replace(MLP, mu=0.1, batch_size=size), DECAYS)
-            for size in (4, 8, 16)
-        ),
+        tuple(line(B, replace(MLP, mu=0.1, batch_size=size), DECAYS) for size in (4, 8, 16)),
         accuracies=True,
         source=f"P1, Fig. 6. Weight decay 0 is printed; else {OURS}.",
     ),
@@ -169,9 +161,7 @@ OTHER_FIGURES = (
         "P1-F7",
         "rank and accuracy of MLP-BN-10-100 by batch size",
         "per_epoch",
-        tuple(
-            line(f"μ = {rate:g}", setting(MLP, rate, 5e-4), BATCHES) for rate in (0.03, 0.1, 0.3)
-        ),
+        tuple(line(MU, setting(MLP, rate, 5e-4), BATCHES) for rate in (0.03, 0.1, 0.3)),
         accuracies=True,
         source=f"P1, Fig. 7. Batch sizes: {OURS}.",
     ),
@@ -179,18 +169,14 @@ OTHER_FIGURES = (
         "P1-F8",
         "rank of RES-BN-5-500 by batch size",
         "per_epoch",
-        tuple(
-            line(f"μ = {rate:g}", setting(RES, rate, 5e-4), BATCHES) for rate in (0.025, 0.05, 0.1)
-        ),
+        tuple(line(MU, setting(RES, rate, 5e-4), BATCHES) for rate in (0.025, 0.05, 0.1)),
         source=f"P1, Fig. 8. Batch sizes: {OURS}.",
     ),
     Recipe(
         "P1-F9",
         "rank and accuracy of the ViT by batch size",
         "per_epoch",
-        tuple(
-            line(f"μ = {rate:g}", setting(VIT, rate, 5e-4), BATCHES) for rate in (4e-3, 8e-3, 4e-2)
-        ),
+        tuple(line(MU, setting(VIT, rate, 5e-4), BATCHES) for rate in (4e-3, 8e-3, 4e-2)),
         accuracies=True,
         source=f"P1, Fig. 9. Batch sizes: {OURS}.",
     ),
@@ -198,10 +184,7 @@ OTHER_FIGURES = (
         "P1-F10",
         "rank and accuracy of the ViT by weight decay",
         "per_epoch",
-        tuple(
-            line(f"B = {size}", replace(VIT, mu=4e-2, batch_size=size), DECAYS)
-            for size in (32, 64, 128)
-        ),
+        tuple(line(B, replace(VIT, mu=4e-2, batch_size=size), DECAYS) for size in (32, 64, 128)),
         accuracies=True,
         source=f"P1, Fig. 10. Weight decay 0 is printed; else {OURS}.",
     ),
@@ -210,7 +193,7 @@ OTHER_FIGURES = (
         "rank and accuracy of VGG-16 by batch size",
         "per_epoch",
         tuple(
-            line(f"μ = {rate:g}, weight decay {wd:g}", setting(VGG, rate, wd), BATCHES)
+            line(MU + DECAY, setting(VGG, rate, wd), BATCHES)
             for rate, wd in ((1e-3, 6e-3), (5e-3, 5e-4), (1e-2, 4e-4))
         ),
         accuracies=True,
@@ -221,21 +204,21 @@ OTHER_FIGURES = (
         "P1-F15",
         "ratio of consecutive epochs' norms in VGG-16 by batch size",
         "norm_ratio",
-        (line("μ = 0.005, weight decay 0.0005", setting(VGG, 5e-3, 5e-4), batch(8, 16, 32, 64)),),
+        (line(MU + DECAY, setting(VGG, 5e-3, 5e-4), batch(8, 16, 32, 64)),),
         source="P1, Fig. 15.",
     ),
     Recipe(
         "P1-F17",
         "singular values of VGG-16 by batch size",
         "spectra",
-        (line("μ = 0.01, weight decay 0.0004", setting(VGG, 1e-2, 4e-4), BATCHES),),
+        (line(MU + DECAY, setting(VGG, 1e-2, 4e-4), BATCHES),),
         source="P1, Fig. 17: the runs of P1-F12's third panel.",
     ),
     Recipe(
         "P1-F18",
         "final average rank of MLP-BN-2-10000 and its bound over eps",
         "bound",
-        (line("B = 6, μ = 0.1", replace(WIDE, batch_size=6, mu=0.1), decay(8e-3)),),
+        (line(B + MU, replace(WIDE, batch_size=6, mu=0.1), decay(8e-3)),),
         eps=BOUND_EPS,
         accuracies=True,
         source="P1, Fig. 18. The thresholds are ours; 0.3 is printed.",

@@ -24,11 +24,13 @@ class Panel:
         runs: one `Args` each; `out` is the run directory's name, the same for the same choices
             in whatever figure.
         vary: the fields of `Args` in which they differ: one, or two for a grid.
+        told: the fields of which the title is made; () where it is made of none.
     """
 
     title: str
     runs: tuple[Args, ...]
     vary: tuple[str, ...]
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ import rankscope
 from rankscope.measure import How
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
+from rankscope.training import Given, training_of
 from trainers.__main__ import main
+from trainers.completion import running
 from trainers.completion.cell import Cell
-from trainers.completion.options import Args
-from trainers.completion.recording import RECORDS
+from trainers.completion.history import RECORDS
+from trainers.completion.options import Args, add_arguments
+from trainers.completion.running import Outcome
 
 NO_STORE = How(store=False)
 SMALL = ("--shape", "12x10", "--rank", "2", "--observed", "60", "--lr", "0.02")
@@ -157,14 +162,16 @@ def test_the_defaults_are_the_papers() -> None:
         (["--init", "he:1"], "init is 'he:1', expected one of std"),
         (["--init", "std:-1"], "positive size"),
         (["--init", "balanced:1", "--depth", "2", "--width", "3"], "balanced"),
-        (["--lambda", "-1"], "lambda is -1.0"),
+        (["--lambda", "-1", "--penalty", "ratio"], "lambda is -1.0"),
         (["--lr", "0"], "lr is 0.0"),
         (["--sigma", "0,1"], "sigma has 0, expected 1 to 10"),
         (["--snapshot-at", "600000"], "snapshot_at has 600000"),
         (["--stop-loss", "0"], "stop_loss is 0.0"),
         (["--record-every", "501"], "record_every is 501, expected at most 500"),
         (["--seeds", "0"], "seeds is 0, expected at least 1"),
-        (["--width", "0"], "width is 0"),
+        (["--width", "0", "--depth", "2"], "width is 0"),
+        (["--width", "9"], "width is 9, and depth 1 has no layers between"),
+        (["--lambda", "0.5"], "lambda is 0.5, and there is no penalty: give --penalty"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -190,3 +197,73 @@ def test_adam_runs_in_float32_by_default(tmp_path: Path) -> None:
     assert snapshots(out)[200]["product"].dtype == np.float32
     tiny = torch.tensor([1e-39])
     assert (tiny * 1.0).item() > 0  # flushing ended with the run
+
+
+class TestDiverged:
+    @pytest.mark.parametrize("penalty", ["none", "ratio"])
+    def test_ends_with_4_and_is_kept(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], penalty: str
+    ) -> None:
+        out = tmp_path / "run"
+        chosen = ("--depth", "2", "--penalty", penalty, "--lr", "100")
+        assert main(["complete", "--out", str(out), *QUICK, *chosen]) == 4
+        printed = capsys.readouterr()
+        assert printed.err == (
+            f"error: seed 0 by iteration 50 diverged, kept in {out} up to there; lower --lr, which "
+            "is 100\n"
+        )
+        assert printed.out == f"rankscope analyze {out}\n"
+        assert [line["train_loss"] is None for line in lines(out)] == [False, True]
+        rows = rankscope.analyze(out, how=NO_STORE).matrices
+        assert [row["step"] for row in rows] == [0, 50]
+
+    def test_seeds_that_do_not_are_told_of(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        trained = running.train
+
+        def one_diverges(*arguments: Any) -> list[Outcome]:
+            first, *others = trained(*arguments)
+            return [replace(first, end="diverged"), *others]
+
+        monkeypatch.setattr(running, "train", one_diverges)
+        assert main(["complete", "--out", str(tmp_path / "run"), *QUICK, "--seeds", "2"]) == 4
+        told = capsys.readouterr().err.splitlines()
+        assert [line.split(":")[0] for line in told] == ["seed 1", "error"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "name"),
+    [
+        (["--depth", "1"], "sgd"),
+        (["--depth", "1", "--optimizer", "momentum"], "sgd"),
+        (["--depth", "1", "--penalty", "ratio"], "gd with a penalty"),
+        (["--depth", "1", "--penalty", "ratio", "--lambda", "0"], "sgd"),
+        (["--depth", "2"], "gd on factors"),
+        (["--depth", "2", "--optimizer", "momentum", "--penalty", "ratio"], "gd on factors"),
+        (["--depth", "1", "--optimizer", "adamw"], "adamw"),
+    ],
+)
+def test_the_theorem_is_about_descent_on_the_matrix_itself(
+    tmp_path: Path, chosen: list[str], name: str
+) -> None:
+    """So that `rankscope certify` refuses the others."""
+    out = complete(tmp_path / "run", *QUICK, *chosen)
+    record = read_run_record(out)
+    assert record is not None
+    assert record.optimiser is not None
+    assert record.optimiser.name == name
+    training = training_of(record, read_log(out), Given())
+    assert training is not None
+    assert (training.dynamics is not None) == (name == "sgd")
+
+
+def test_the_help_says_what_every_choice_does() -> None:
+    parser = argparse.ArgumentParser(prog="complete")
+    add_arguments(parser)
+    for action in parser._actions:
+        assert action.help
+        assert not action.help.startswith("(default")
+        if action.choices and action.dest in ("stop", "loss"):
+            assert all(f"{choice}: " in action.help for choice in action.choices)
+    assert "cannot be gone on with" in " ".join(parser.format_help().split())

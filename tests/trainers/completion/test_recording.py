@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 import rankscope
 from rankscope.measure import How
+from trainers.completion.history import RECORDS
 from trainers.completion.recording import (
-    RECORDS,
     Reading,
     RecordFile,
     Targets,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from matplotlib.figure import Figure
 import rankscope
 from rankscope.errors import UsageError
 from rankscope.measure import How
+from tests import rundirs
 from tests.trainers.figures import made
 from trainers.figures import house
 from trainers.figures.catalogue import draw
 from trainers.imageargs import Args
-from trainers.recipes.records import Panel
+from trainers.recipes.records import Drawing, Panel
 
 RATES = (0.01, 0.1, 1.0)
 EVERY_EPOCH = list(range(made.EPOCHS + 1))
@@ -235,7 +237,8 @@ class TestGrid:
         assert bar.get_xlabel() == "average rank at the end, ε = 0.001  (* not finished)"
         first, second = sorted(capsys.readouterr().err.splitlines())
         assert first.endswith("wd0.05-s0: unfinished, epoch 2 of 4; drawn so far")
-        assert second == f"missing: {tmp_path / missing.out}: no run is there"
+        assert first.startswith(str(tmp_path))
+        assert second == f"missing: 1 of 6 runs of X-F1 is not there: {missing.out}"
 
     def test_a_second_threshold_is_refused(self, sweep: Path) -> None:
         with pytest.raises(UsageError, match="can show 1 thresholds"):
@@ -305,7 +308,12 @@ class TestSpectra:
         made.noted(tmp_path, made.recipe("spectra", panel), (str(self.RUNS[0].out),))
         figure = drawn(tmp_path)
         assert list(made.legend_of(figure)) == ["B = 8", "B = 16"]
-        assert capsys.readouterr().err.count("no run is there") == 1
+        assert capsys.readouterr().err.count("is not there") == 1
+
+    def test_the_one_panel_is_in_the_heading(self, tmp_path: Path) -> None:
+        panel = made.line("μ = 0.1", "batch_size", *self.RUNS)
+        made.noted(tmp_path, made.recipe("spectra", panel))
+        assert drawn(tmp_path).get_suptitle() == "X-F1: what it shows; μ = 0.1"
 
 
 class TestBound:
@@ -335,6 +343,82 @@ class TestBound:
         train = made.lines_of(beside)["train accuracy"]
         assert made.x_of(train) == EVERY_EPOCH
 
+    @pytest.mark.parametrize("inputs", [1, 4])
+    def test_the_first_and_the_last_learning_rate(self, tmp_path: Path, inputs: int) -> None:
+        # P1's Fig. 18 as it was run: 14228 at eps 0.3 (docs/theory.md), and after three drops by
+        # 10 a thousand times as much.
+        args = made.chosen(mu=0.1, batch=6, wd=8e-3)
+        recipe = rundirs.Recipe(
+            batch=6,
+            lr=0.1,
+            weight_decay=8e-3,
+            schedule=((0, 0.1), (10, 0.01), (20, 1e-3), (30, 1e-4)),
+            inputs=inputs,
+            unmarked=(made.HEAD,),
+        )
+        snapshots = {step: made.weights(args, step / 10) for step in (0, 40)}
+        logs = {0: made.log_of(args, 0), 40: made.log_of(args, made.EPOCHS)}
+        rundirs.write_run(tmp_path / args.out, snapshots, recipe, logs)
+        panel = made.line("B = 6, μ = 0.1", "weight_decay", args)
+        made.noted(tmp_path, made.recipe("bound", panel, eps=self.EPS))
+        (axes,) = drawn(tmp_path).axes
+        lines = made.lines_of(axes)
+        assert "bound, closed form" not in lines
+        at = self.EPS.index(0.3)
+        first, last = (
+            made.y_of(lines[f"bound, closed form, {which} learning rate"])[at]
+            for which in ("first", "last")
+        )
+        assert round(first / inputs) == 14228
+        assert last == pytest.approx(1000 * first)
+
+    def test_no_average_of_measured_bounds_of_some_matrices(self, tmp_path: Path) -> None:
+        whole = made.weights
+
+        def shrinking(args: Args, epoch: float) -> dict[str, made.Array]:
+            found = whole(args, epoch)
+            # All that is left of its start may be in it, so that no snapshot is far enough back.
+            found[made.LAYERS[1]] = found[made.LAYERS[1]] * 1e-6**epoch
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(made, "weights", shrinking)
+            made.write(tmp_path, self.ARGS)
+        panel = made.line("B = 2, μ = 0.5", "weight_decay", self.ARGS)
+        made.noted(tmp_path, made.recipe("bound", panel, eps=self.EPS))
+        table = rankscope.analyze(tmp_path / self.ARGS.out, eps=self.EPS, how=How(store=False))
+        last = [row for row in table.matrices if row["step"] == 40 and row["averaged"]]
+        without = {row["name"] for row in last if row["bound_measured@0.3"] is None}
+        assert without == {made.LAYERS[1]}
+        (axes,) = drawn(tmp_path).axes
+        assert "bound, measured norms" not in made.lines_of(axes)
+        assert "bound, exact count" in made.lines_of(axes)
+
+    @pytest.mark.parametrize("metric", ["bound_closed", "bound_exact", "bound_measured"])
+    def test_no_average_where_a_matrix_has_no_bound(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str
+    ) -> None:
+        panel = made.line("B = 2, μ = 0.5", "weight_decay", self.ARGS)
+        made.noted(tmp_path, made.recipe("bound", panel, eps=self.EPS))
+        whole = rankscope.analyze
+
+        def analyze(*paths: Path, **options: Any) -> rankscope.Analysis:
+            table = whole(*paths, **options)
+            for row in table.matrices:
+                for eps in self.EPS:
+                    row[f"{metric}@{eps:g}"] = 5100
+                if row["name"] == made.LAYERS[1]:
+                    row[f"{metric}@0.3"] = None
+                if row["name"] == made.HEAD:  # which is in no average
+                    row[f"{metric}@0.9"] = None
+            return table
+
+        monkeypatch.setattr("trainers.figures.measured.rankscope.analyze", analyze)
+        (axes,) = drawn(tmp_path).axes
+        name = {"closed": "closed form", "exact": "exact count", "measured": "measured norms"}
+        line = made.lines_of(axes)[f"bound, {name[metric.removeprefix('bound_')]}"]
+        assert made.y_of(line) == pytest.approx([5100, np.nan, 5100], nan_ok=True)
+
     def test_where_there_is_no_bound_there_is_no_line(self, tmp_path: Path) -> None:
         args = made.chosen(wd=0.0)
         made.noted(tmp_path, made.recipe("bound", made.line("B = 8", "mu", args), eps=self.EPS))
@@ -343,16 +427,33 @@ class TestBound:
 
 
 class TestMissing:
-    def test_a_panel_without_runs_says_so(
+    @pytest.mark.parametrize("drawing", ["per_epoch", "spectra", "norm_ratio", "bound"])
+    def test_panels_without_runs_are_left_out(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], drawing: Drawing
+    ) -> None:
+        runs = {size: [made.chosen(mu, size) for mu in RATES] for size in (4, 8, 16)}
+        panels = [made.line(f"B = {size}", "mu", *some) for size, some in runs.items()]
+        absent = [str(one.out) for size in (4, 16) for one in runs[size]]
+        made.noted(tmp_path, made.recipe(drawing, *panels), tuple(absent))
+        figure = drawn(tmp_path)
+        shown = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+        assert any("B = 8" in text for text in shown)
+        assert not any("B = 4" in text or "B = 16" in text for text in shown)
+        if drawing == "per_epoch":
+            assert len(figure.axes) == 1
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == f"missing: 6 of 9 runs of X-F1 are not there: {absent[0]}, ..."
+        assert second == "2 of 3 panels have no run yet: B = 4; B = 16"
+
+    def test_a_grid_without_runs_is_left_out(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        there, absent = made.chosen(), made.chosen(batch=16)
-        panels = [made.line(f"B = {a.batch_size}", "mu", a) for a in (there, absent)]
-        made.noted(tmp_path, made.recipe("per_epoch", *panels), (str(absent.out),))
-        first, second = drawn(tmp_path).axes
-        assert not first.texts
-        assert [text.get_text() for text in second.texts] == ["no run yet"]
-        assert capsys.readouterr().err == f"missing: {tmp_path / absent.out}: no run is there\n"
+        absent = made.chosen(mu=0.5)
+        other = Panel("μ = 0.5", (absent,), ("weight_decay", "batch_size"))
+        made.noted(tmp_path, made.recipe("grid", pairs(0), other), (str(absent.out),))
+        axes, _ = drawn(tmp_path).axes
+        assert axes.get_title() == "μ = 0.1"
+        assert "1 of 2 panels have no run yet: μ = 0.5\n" in capsys.readouterr().err
 
     def test_an_unfinished_run_is_drawn_so_far(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -365,16 +466,32 @@ class TestMissing:
         told = f"{tmp_path / args.out}: unfinished, epoch 2 of 4; drawn so far\n"
         assert capsys.readouterr().err == told
 
+    @pytest.mark.parametrize("opened", [False, True])
     def test_a_run_that_has_just_begun_is_missing(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], opened: bool
     ) -> None:
         begun, there = made.chosen(0.2), made.chosen()
-        made.write(tmp_path, begun, epochs=-1)
+        if opened:
+            made.write(tmp_path, begun, epochs=-1)
+        else:
+            (tmp_path / begun.out).mkdir()
+            (tmp_path / begun.out / "run.log").write_text("$ python -m trainers classify\n")
         recipe = made.recipe("per_epoch", made.line("B = 8", "mu", begun, there))
         made.noted(tmp_path, recipe)
         assert list(made.legend_of(drawn(tmp_path))) == ["μ = 0.1", "full rank"]
+        told = f"missing: 1 of 2 runs of X-F1 has no snapshot yet: {begun.out}\n"
+        assert capsys.readouterr().err == told
+
+    def test_a_damaged_one_is_told_by_itself(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        damaged, there = made.chosen(0.2), made.chosen()
+        recipe = made.recipe("per_epoch", made.line("B = 8", "mu", damaged, there))
+        made.noted(tmp_path, recipe)
+        (tmp_path / damaged.out / "run.json").write_text("{")
+        assert list(made.legend_of(drawn(tmp_path))) == ["μ = 0.1", "full rank"]
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"missing: {tmp_path / begun.out}: ")
+        assert line.startswith(f"not drawn: {tmp_path / damaged.out}")
 
     def test_no_average_over_a_part_of_the_layers(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

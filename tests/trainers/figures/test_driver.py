@@ -94,6 +94,14 @@ class TestNames:
         expected = f"error: {runs / 'P1-F2.json'}: is not there: P1-F2 has not been run; {command}"
         assert capsys.readouterr().err == expected + "\n"
 
+    def test_the_help_names_them_all(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["figure", "--help"])
+        said = capsys.readouterr().out
+        for recipe in RECIPES:
+            assert f"  {recipe.name:14}{recipe.title}\n" in said
+        assert set(catalogue.FUNCTIONS) <= set(said.replace(",", " ").split())
+
     def test_every_one_of_the_papers_is_known(self) -> None:
         assert set(catalogue.FUNCTIONS) >= set(p3.FIGURES)
         assert set(catalogue.RECIPES) == {recipe.name for recipe in RECIPES}
@@ -145,9 +153,9 @@ def test_nothing_is_drawn_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     made.noted(tmp_path, recipe, (str(args.out),))
     assert main(["figure", "X-F1", str(tmp_path)]) == 3
     missing, error = capsys.readouterr().err.splitlines()
-    assert missing == f"missing: {tmp_path / args.out}: no run is there"
-    command = f"python -m trainers recipe X-F1 --out {tmp_path}"
-    assert error == f"error: {tmp_path}: has none of the 1 runs of X-F1; run {command}"
+    assert missing == f"missing: 1 of 1 runs of X-F1 is not there: {args.out}"
+    again = "run the recipe again as before"
+    assert error == f"error: {tmp_path}: has none of the 1 runs of X-F1 to draw; {again}"
     assert not (tmp_path / "X-F1.png").exists()
 
 

@@ -15,6 +15,7 @@ import safetensors.numpy
 import rankscope
 from rankscope.errors import InputRejected, UsageError
 from rankscope.runlog import read_log
+from rankscope.runrecord import read_run_record
 from trainers.__main__ import main
 from trainers.figures.p3 import FIGURES
 from trainers.flow import completionpath, measured, regression
@@ -110,7 +111,7 @@ class TestCompletion:
         points = read_table(out / "path.csv", completionpath.Point)
         assert {one.method for one in points} == {"flow"}
         assert not points[-1].holds
-        assert "determinant negative from step 0" in capsys.readouterr().out
+        assert "determinant negative on or before step 0" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         "wrong",
@@ -152,8 +153,45 @@ class TestCompletion:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = ["--lr", "2", "--scale", "3", "--target", "1e-2", "--points", "9"]
-        assert main(["flow", "completion", "--out", str(tmp_path / "run"), *options]) == 0
-        assert "diverged" in capsys.readouterr().err
+        out = tmp_path / "run"
+        assert main(["flow", "completion", "--out", str(out), *options]) == 4
+        printed = capsys.readouterr()
+        *_, last = printed.err.splitlines()
+        assert last.startswith("error: gradient descent diverged by step ")
+        assert last.endswith("; lower --lr, which is 2")
+        assert printed.err.count("diverged") == 1
+        assert "flow: the three bounds hold at" in printed.out
+        assert "descent: the three bounds" not in printed.out
+        assert "; its bounds are not judged" in printed.out
+        assert rankscope.analyze(out).matrices
+
+    def test_a_path_whose_loss_explodes_has_diverged(self, tmp_path: Path) -> None:
+        """Also where the flow is at its end before descent is beyond float64."""
+        out = tmp_path / "run"
+        options = ["--lr", "10", "--target", "1e-2", "--points", "30"]
+        assert main(["flow", "completion", "--out", str(out), *options]) == 4
+        points = read_table(out / "path.csv", completionpath.Point)
+        assert [one.step for one in points if one.method == "descent"] == [0, 1, 2]
+
+    def test_the_report_shows_the_last_row_of_each_path(
+        self, completed: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        points = read_table(completed / "path.csv", completionpath.Point)
+        # Here the shown losses are passed on the way: the last is far below all of them.
+        points += [replace(points[-1], step=10**6, loss=1e-9)]
+        lines = completionpath.report(points, None).splitlines()
+        for method in ("flow", "descent"):
+            end = [one for one in points if one.method == method][-1]
+            shown = [line.split() for line in lines if line.split()[0] == method]
+            assert shown[-1][1:3] == [str(end.step), f"{end.loss:.4g}"]
+
+    @pytest.mark.parametrize("what", ["completion", "regression"])
+    def test_analyze_neither_claims_nor_asks_for_a_bound(
+        self, completed: Path, regressed: Path, what: str
+    ) -> None:
+        found = rankscope.analyze(completed if what == "completion" else regressed)
+        assert "no bound for optimiser gradient flow" in str(found)
+        assert "taken as SGD" not in str(found)
 
 
 class TestRegression:
@@ -215,8 +253,46 @@ class TestDynamics:
 
     def test_divergence_is_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--lr", "9", "--steps", "50"]
-        assert main(["flow", "dynamics", "--out", str(tmp_path / "run"), *options]) == 2
-        assert "diverged" in capsys.readouterr().err
+        out = tmp_path / "run"
+        assert main(["flow", "dynamics", "--out", str(out), *options]) == 4
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: training diverged by update ")
+        assert line.endswith("; lower --lr, which is 9")
+        rates = read_table(out / measured.RATES_FILE, Rate)
+        assert rates
+        assert all(np.isfinite([one.measured, one.predicted]).all() for one in rates)
+        assert [line["step"] for line in read_log(out)] == sorted({one.step for one in rates})
+
+    @pytest.mark.parametrize(
+        "options", [["--depth", "1", "--lr", "1e200"], ["--lambda", "1", "--lr", "1e80"]]
+    )
+    def test_divergence_at_once_is_told(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+    ) -> None:
+        out = tmp_path / "run"
+        assert main(["flow", "dynamics", "--out", str(out), *options]) == 4
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: training diverged by update ")
+
+    @pytest.mark.parametrize(
+        ("options", "name"),
+        [
+            ([], "gd on factors"),
+            (["--depth", "1"], "sgd"),
+            (["--depth", "1", "--lambda", "1"], "gd with a penalty"),
+            (["--optimizer", "adam"], "adam"),
+        ],
+    )
+    def test_the_theorem_is_about_descent_on_the_matrix(
+        self, tmp_path: Path, options: list[str], name: str
+    ) -> None:
+        out = tmp_path / "run"
+        few = ["--steps", "3", "--points", "2"]
+        assert main(["flow", "dynamics", "--out", str(out), *few, *options]) == 0
+        record = read_run_record(out)
+        assert record is not None
+        assert record.optimiser is not None
+        assert record.optimiser.name == name
 
 
 class TestRefused:
@@ -245,7 +321,10 @@ class TestRefused:
             (RegressionArgs, {"points": 1}),
             (DynamicsArgs, {"observed": 49}),
             (DynamicsArgs, {"optimizer": "sgd"}),
-            (DynamicsArgs, {"beta1": 1.0}),
+            (DynamicsArgs, {"beta1": 1.0, "optimizer": "adam"}),
+            (DynamicsArgs, {"beta1": 0.0}),
+            (CompletionArgs, {"seed": 1}),
+            (CompletionArgs, {"seed": -1, "start": "random"}),
             (DynamicsArgs, {"lr": -1.0}),
             (DynamicsArgs, {"strength": -1.0}),
             (DynamicsArgs, {"rank": 0}),
@@ -282,13 +361,24 @@ class TestFigures:
     def test_of_no_run_or_another_are_refused(
         self, name: str, completed: Path, regressed: Path, tmp_path: Path
     ) -> None:
-        with pytest.raises(InputRejected, match=r"path\.csv"):
+        what = "regression" if name == "P3-F1" else "completion"
+        maker = rf"; `python -m trainers flow {what} --out .*` writes one$"
+        with pytest.raises(InputRejected, match=rf"path\.csv: No such file.*{maker}"):
             FIGURES[name](tmp_path)
-        with pytest.raises(InputRejected, match="expected a table of"):
-            FIGURES[name](completed if name == "P3-F1" else regressed)
-        (tmp_path / "path.csv").write_text((completed / "path.csv").read_text().split("\n")[0])
-        with pytest.raises(InputRejected):
+        mine, other = (completed, regressed)[:: -1 if name == "P3-F1" else 1]
+        with pytest.raises(InputRejected, match=rf": has no column [a-z]+; expected .*{maker}"):
+            FIGURES[name](other)
+        (tmp_path / "path.csv").write_text((mine / "path.csv").read_text().split("\n")[0] + "\n")
+        with pytest.raises(InputRejected, match=rf"holds no rows{maker}"):
             FIGURES[name](tmp_path)
+
+    def test_every_entry_of_the_legend_of_f2_is_in_the_figure(self, completed: Path) -> None:
+        figure = FIGURES["P3-F2"](completed)
+        drawn = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+        (legend,) = figure.legends
+        entries = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]
+        assert set(entries) <= drawn
+        assert len(entries) == 5
 
 
 def test_steps_are_spread_closer_at_the_start() -> None:

@@ -17,6 +17,7 @@ from rankscope.errors import UsageError
 from rankscope.measure import How
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
+from rankscope.training import Given, training_of
 from tests.trainers.movielens import planted
 from trainers.__main__ import main
 from trainers.movielens import driver, training
@@ -151,7 +152,7 @@ class TestRun:
         assert record.data is not None
         assert "u1: 480 training and 120 test ratings;" in record.data
         assert record.optimiser is not None
-        assert record.optimiser.name == "sgd"
+        assert record.optimiser.name == "gd with a penalty"
         assert record.hyperparameters is not None
         assert record.hyperparameters.batch_size == 480
         assert [m.shape for m in record.matrices] == [(943, 1682)]
@@ -180,6 +181,45 @@ class TestRun:
             f"step-{5 * 3:08d}",
         ]
 
+    @pytest.mark.parametrize(
+        ("penalties", "name"), [((), "gd with a penalty"), (("--penalty-users", "0"), "sgd")]
+    )
+    def test_the_theorem_is_about_descent_without_penalty(
+        self, data: Path, tmp_path: Path, penalties: tuple[str, ...], name: str
+    ) -> None:
+        out = tmp_path / "run"
+        command = ["movielens", "--data", str(data), "--out", str(out), *SMALL, "--epochs", "1"]
+        assert main([*command, "--optimizer", "gd", *penalties]) == 0
+        record = read_run_record(out)
+        assert record is not None
+        assert record.optimiser is not None
+        assert record.optimiser.name == name
+        training = training_of(record, read_log(out), Given())
+        assert training is not None
+        assert (training.dynamics is not None) == (name == "sgd")
+
+    @pytest.mark.parametrize("lr", ["1e9", "1e25"])
+    def test_divergence_ends_with_4_and_keeps_the_run(
+        self, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lr: str
+    ) -> None:
+        out = tmp_path / "run"
+        command = ["movielens", "--data", str(data), "--out", str(out), *SMALL, "--B", "0"]
+        assert main([*command, "--epochs", "9", "--optimizer", "gd", "--lr", lr]) == 4
+        *_, line = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: training diverged, ")
+        assert line.endswith(f"; lower --lr, which is {float(lr):g}")
+        log = read_log(out)
+        assert 1 <= len(log) < 10
+        assert all(math.isfinite(entry["train_loss"]) for entry in log)
+        assert len(snapshots(out)) >= 1
+
+    def test_a_last_epoch_that_diverges_is_told_too(
+        self, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = ["movielens", "--data", str(data), "--out", str(tmp_path / "run"), *SMALL]
+        assert main([*command, "--B", "0", "--epochs", "1", "--lr", "1e30"]) == 4
+        assert "diverged, a prediction is no number, " in capsys.readouterr().err
+
     def test_an_existing_run_is_refused(
         self, run_dir: Path, data: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -202,7 +242,7 @@ class TestArgs:
         assert (embedding.learning_rate, embedding.penalties) == (1e-3, {"users": 0.01, "items": 0})
         assert (depth1.learning_rate, depth1.penalties) == (5e-4, {"matrix": 1.5})
         for args in (embedding, depth1):
-            assert (args.batch_size, args.dimension, args.epochs) == (256, 64, 100)
+            assert (args.batch_size, args.columns, args.epochs) == (256, 64, 100)
             assert (args.penalty_every, args.clip, args.patience) == (1, False, 0)
 
     def test_every_option_is_taken(self) -> None:
@@ -210,23 +250,21 @@ class TestArgs:
         assert options(*second).penalties == {"users": 1e-4, "items": 0.1}
         assert options("--penalty-users", "0").penalties == {"users": 0, "items": 0}
         chosen = options(
-            *("--split", "ub", "--split-seed", "2", "--model", "depth-1", "--optimizer", "gd"),
+            *("--split", "ub", "--model", "depth-1", "--optimizer", "gd"),
             *("--lr", "0.5", "--B", "0", "--penalty", "0.25", "--penalty-every", "7", "--bias"),
             *("global", "--loss", "sum", "--clip", "--epochs", "9", "--patience", "3"),
-            *("--snapshots", "4", "--seed", "5", "--device", "cuda", "--dimension", "2"),
+            *("--snapshots", "4", "--seed", "5", "--device", "cuda"),
         )
         assert chosen == Args(
             out=Path("there"),
             data=Path("here"),
             split="ub",
-            split_seed=2,
             model="depth-1",
             optimiser="gd",
             lr=0.5,
             batch_size=0,
             penalty=0.25,
             penalty_every=7,
-            dimension=2,
             bias="global",
             loss="sum",
             clip=True,
@@ -237,6 +275,9 @@ class TestArgs:
             device="cuda",
         )
         assert chosen.penalties == {"matrix": 0.25}
+        drawn = options("--split", "80/20", "--split-seed", "2", "--dimension", "3")
+        assert drawn == Args(Path("there"), Path("here"), split="80/20", split_seed=2, dimension=3)
+        assert drawn.columns == 3
 
     @pytest.mark.parametrize(
         ("chosen", "message"),
@@ -247,12 +288,14 @@ class TestArgs:
             ({"loss": "half"}, "loss is 'half', expected mean or sum"),
             ({"epochs": 0}, "epochs is 0, expected at least 1"),
             ({"penalty_every": 0}, "penalty_every is 0, expected at least 1"),
-            ({"batch_size": -1}, "batch_size is -1, expected at least 0"),
+            ({"batch_size": -1}, r"--B \(batch_size\) is -1, expected at least 0"),
             ({"lr": math.nan}, "lr is nan, expected a number from 0"),
             ({"penalty_users": -1.0}, "penalty_users is -1.0, expected a number from 0"),
             ({"penalty": 0.1}, "the embedding takes penalty_users and penalty_items"),
             ({"bias": "global"}, "the embedding has a bias of each user and item"),
             ({"model": "depth-1", "penalty_items": 0.0}, "depth-1 has no tables of users"),
+            ({"model": "depth-1", "dimension": 3}, "dimension is 3, and depth-1 has no tables"),
+            ({"split": "ua", "split_seed": 1}, "split_seed is 1, and ua is not random"),
         ],
     )
     def test_mistakes_are_one_line(self, chosen: dict[str, Any], message: str) -> None:

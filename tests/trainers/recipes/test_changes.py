@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from rankscope.errors import UsageError
 from trainers.imageargs import Args
+from trainers.recipes.building import titled
+from trainers.recipes.catalogue import RECIPES
 from trainers.recipes.changes import Changes, changed
 from trainers.recipes.datasets import SIZES
 from trainers.recipes.p1 import FIGURES
 
-BY_NAME = {recipe.name: recipe for recipe in FIGURES}
+BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 
 
 def runs(name: str, **changes: Any) -> tuple[Args, ...]:
@@ -28,9 +30,54 @@ def differences(first: Args, second: Args) -> set[str]:
     return {name for name in names if getattr(first, name) != getattr(second, name)}
 
 
-@pytest.mark.parametrize("recipe", FIGURES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_no_change_changes_nothing(recipe: Any) -> None:
+    for before, after in zip(recipe.runs, changed(recipe, Changes()).runs, strict=True):
+        assert differences(before, after) == set()
     assert changed(recipe, Changes()) == recipe
+
+
+@pytest.mark.parametrize("field", ["lr_factor", "leaky_relu"])
+def test_what_a_recipe_has_by_itself_stays_unless_it_is_asked_for(field: str) -> None:
+    own: dict[str, Any] = {"lr_factor": 1.0, "leaky_relu": True}
+    plain = BY_NAME["digits-bound"]
+    panels = [replace(p, runs=tuple(replace(r, **own) for r in p.runs)) for p in plain.panels]
+    recipe = replace(plain, panels=tuple(panels))
+    for changes in (Changes(scale=0.5), Changes(data="synthetic"), Changes(augment=False)):
+        found = {getattr(run, field) for run in changed(recipe, changes).runs}
+        assert found == {own[field]}
+    asked = changed(recipe, Changes(lr_factor=0.5, leaky_relu=True)).runs
+    assert {(run.lr_factor, run.leaky_relu) for run in asked} == {(0.5, True)}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_title_says_what_was_trained(recipe: Any) -> None:
+    (arch,) = {args.arch for args in recipe.runs}
+    names = {"resnet18": "ResNet-18", "vgg16": "VGG-16", "vit": "the ViT"}
+    own = names.get(arch, arch.upper())
+    assert recipe.title.count(own) == 1
+    other = changed(recipe, Changes(settings=("arch=mlp-bn-2-77",))).title
+    assert other == recipe.title.replace(own, "MLP-BN-2-77")
+    scaled = changed(recipe, Changes(scale=0.5))
+    (narrow,) = {args.arch for args in scaled.runs}
+    assert names.get(narrow, narrow.upper()) in scaled.title
+    if arch.startswith("mlp"):
+        assert own not in scaled.title
+
+
+class TestPanelTitles:
+    @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+    def test_every_one_says_what_its_runs_have_in_common(self, recipe: Any) -> None:
+        for panel in recipe.panels:
+            assert panel.told
+            assert {titled(args, panel.told) for args in panel.runs} == {panel.title}
+            assert not {*panel.told} & {*panel.vary}
+
+    def test_what_is_set_is_in_them(self) -> None:
+        (panel,) = changed(BY_NAME["P1-F16"], Changes(settings=("mu=0.1",))).panels
+        assert panel.title == "μ = 0.1, weight decay 0.006"
+        (panel,) = changed(BY_NAME["P1-F14"], Changes(settings=("B=32",))).panels
+        assert panel.title == "B = 32"
 
 
 class TestScale:
@@ -164,7 +211,11 @@ class TestSettings:
             ("B=3", "the recipe itself sets or varies --B"),
             ("out=x", "the recipe itself sets or varies --out"),
             ("seed=1", "the recipe itself sets or varies --seed"),
-            ("weight=1", "unrecognized arguments: --weight"),
+            ("weight=1", "^--set weight=1: .*unrecognized arguments: --weight"),
+            ("nesterov=1", "^--set nesterov=1: .*ignored explicit argument '1'"),
+            ("lambda=-1", "^--set lambda=-1: .*not allowed with argument --weight-decay"),
+            ("", "^--set '': names no option"),
+            ("=3", "^--set '=3': names no option"),
             ("burst=0", "burst is 0"),
             ("precision=tf32", "needs a CUDA device"),
         ],

@@ -140,6 +140,16 @@ class TestChoosing:
         listed(capsys, "P1-F1", "--out", str(tmp_path / "none"))
         assert not (tmp_path / "none").exists()
 
+    def test_a_list_may_be_for_a_machine_with_a_gpu(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        command = ["digits-bound", "--device", "cuda", "--out", str(tmp_path / "none")]
+        assert len(listed(capsys, *command)) == 3
+        assert main(["recipe", *command]) == 2
+        assert "device is cuda" in capsys.readouterr().err
+        assert not (tmp_path / "none").exists()
+
     def test_the_help_names_every_recipe(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main(["recipe", "--help"])
@@ -159,7 +169,10 @@ class TestChoosing:
         (["P1-F2", "--only", "vgg*"], 2, "no run has such a name"),
         (["P1-F2", "--jobs", "0"], 2, "jobs is 0"),
         (["P1-F2", "--set", "mu=1"], 2, "the recipe itself sets or varies --mu"),
-        (["P1-F2", "--set", "epochs=x"], 2, "invalid int value"),
+        (["P1-F2", "--set", "epochs=x"], 2, "--set epochs=x: "),
+        (["digits", "--set", "foo=1"], 2, "--set foo=1: "),
+        (["digits", "--device", "tpu"], 2, "device is tpu"),
+        (["digits", "--device", "tpu", "--list"], 2, "device is tpu"),
     ],
 )
 def test_mistakes_are_one_line(

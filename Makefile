@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 RUN ?= runs/digits
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types slow bench clean
+.PHONY: demo test lint types slow bench studies clean
 
 demo: $(VENV)/.train
 	rm -rf $(RUN)
@@ -30,6 +30,14 @@ slow: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# What docs/reproduction.md tabulates and a CPU does in an hour; goes on where it was ended.
+studies: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m trainers recipe digits --seeds 3 --jobs 2 --out runs/studies
+	OMP_NUM_THREADS=1 $(BIN)/python -m trainers recipe digits-bound --jobs 2 --out runs/studies
+	$(BIN)/python -m trainers figure digits runs/studies
+	$(BIN)/python -m trainers figure digits-bound runs/studies
+	OMP_NUM_THREADS=1 $(BIN)/python -m trainers table P2-T1 --seeds 3 --jobs 2 --out runs/studies -o runs/studies/P2-T1.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

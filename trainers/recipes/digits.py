@@ -35,8 +35,7 @@ NARROW = replace(
     mu=0.1,
     lr_factor=1.0,
     epochs=40,
-    every=None,
-    snapshots=1,
+    every=5,
 )
 
 SOURCE = "Ours, on scikit-learn's handwritten digits; P1's schedule in proportion."
@@ -44,7 +43,7 @@ SOURCE = "Ours, on scikit-learn's handwritten digits; P1's schedule in proportio
 DIGITS = (
     Recipe(
         "digits",
-        "rank and accuracy of MLP-BN-3-64 by batch size, learning rate and weight decay",
+        "rank and accuracy of MLP-BN-3-64 on digits",
         "per_epoch",
         (
             line(MU + DECAY, STUDY, batch(4, 8, 16, 32, 64)),
@@ -57,9 +56,9 @@ DIGITS = (
     ),
     Recipe(
         "digits-bound",
-        "final average rank of MLP-BN-2-1000 and its bound over eps",
+        "rank of MLP-BN-2-1000 and its bound over eps",
         "bound",
-        (line(B + MU, NARROW, decay(0.05, 0.1, 0.2)),),
+        (line(B + MU, NARROW, decay(0.05, 0.1)),),
         eps=tuple(step / 20 for step in range(1, 20)),
         accuracies=True,
         source="Ours: as P1's Fig. 18, of a tenth of the width, on scikit-learn's digits.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -11,3 +12,7 @@ from hypothesis import settings
 settings.register_profile("machine", derandomize=True, deadline=None)
 settings.register_profile("person", deadline=None)
 settings.load_profile("machine" if os.environ.get("CI") else "person")
+
+# What a shell runs in the background ignores Ctrl-C, and so does all that it starts. Tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""`python -m trainers DRIVER ...`: train something small and write a run directory."""
+"""`python -m trainers DRIVER ...`: the experiments of three papers, as run directories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from trainers.movielens import driver as movielens
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a driver; the exit code is that of `rankscope` for the same kind of error."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainers", description="Train something small and write a run directory."
+        prog="python -m trainers",
+        description="The experiments of three papers on rank, as run directories.",
     )
     drivers = parser.add_subparsers(required=True, metavar="DRIVER")
     for name, driver, meaning in (

@@ -145,7 +145,7 @@ class TestChoosing:
     ) -> None:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         command = ["digits-bound", "--device", "cuda", "--out", str(tmp_path / "none")]
-        assert len(listed(capsys, *command)) == 3
+        assert len(listed(capsys, *command)) == 2
         assert main(["recipe", *command]) == 2
         assert "device is cuda" in capsys.readouterr().err
         assert not (tmp_path / "none").exists()

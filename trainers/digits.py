@@ -22,7 +22,13 @@ from rankscope.snapshots import (
     SnapshotWriter,
 )
 from trainers.outputs import check_fresh
-from trainers.schedule import P1_DROPS, burst_steps, drops_passed, snapshot_epochs
+from trainers.schedule import (
+    P1_DROPS,
+    burst_steps,
+    drops_passed,
+    rate_changes,
+    snapshot_epochs,
+)
 
 if TYPE_CHECKING:
     from trainers.classify import Split
@@ -166,7 +172,6 @@ def describe(args: Args, model: MlpBn, split: Split) -> RunRecord:
     """What run.json says."""
     steps = len(split.train_samples) // args.batch_size
     rates = [learning_rate(args, epoch) for epoch in range(args.epochs)]
-    changes = [epoch for epoch in range(1, args.epochs) if rates[epoch] != rates[epoch - 1]]
     return RunRecord(
         model=f"MLP-BN-{args.depth}-{args.width}",
         matrices=matrix_records(
@@ -179,7 +184,7 @@ def describe(args: Args, model: MlpBn, split: Split) -> RunRecord:
             batch_size=args.batch_size,
             lr=args.mu,
             weight_decay=args.weight_decay,
-            schedule=tuple((epoch * steps, rates[epoch]) for epoch in changes),
+            schedule=rate_changes(rates, steps),
         ),
         data=f"scikit-learn digits, {len(split.train_samples)} training and "
         f"{len(split.test_samples)} test images, standardised by pixel",

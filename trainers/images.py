@@ -16,7 +16,7 @@ from rankscope.errors import UsageError
 from rankscope.snapshots import Hyperparameters, LogRecord, Optimiser, RunRecord, SnapshotWriter
 from trainers.imageargs import Args, add_arguments, from_options
 from trainers.imagestate import STATE, Keeper, Training
-from trainers.schedule import burst_steps, snapshot_epochs
+from trainers.schedule import burst_steps, rate_changes, snapshot_epochs
 
 if TYPE_CHECKING:
     from trainers.data import Images
@@ -108,7 +108,6 @@ def describe(args: Args, training: Training, images: Images) -> RunRecord:
 
     steps = len(images.train_labels) // args.batch_size
     rates = [args.learning_rate(epoch) for epoch in range(args.epochs)]
-    changes = [epoch for epoch in range(1, args.epochs) if rates[epoch] != rates[epoch - 1]]
     # All but the graph of the same step, which changes no bit.
     variants = [
         words
@@ -129,7 +128,7 @@ def describe(args: Args, training: Training, images: Images) -> RunRecord:
             batch_size=args.batch_size,
             lr=args.mu,
             weight_decay=args.weight_decay,
-            schedule=tuple((epoch * steps, rates[epoch]) for epoch in changes),
+            schedule=rate_changes(rates, steps),
         ),
         data=f"{images.name}, {len(images.train_labels)} training and "
         f"{len(images.test_labels)} test images, {done}",

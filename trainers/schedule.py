@@ -8,6 +8,17 @@ from collections.abc import Sequence
 P1_DROPS = (60 / 500, 100 / 500, 200 / 500)
 
 
+def rate_changes(rates: Sequence[float], updates: int) -> tuple[tuple[int, float], ...]:
+    """From which step on a learning rate holds, and which, where it is not the one before.
+
+    Args:
+        rates: of each epoch.
+        updates: of an epoch.
+    """
+    changed = (epoch for epoch in range(1, len(rates)) if rates[epoch] != rates[epoch - 1])
+    return tuple((epoch * updates, rates[epoch]) for epoch in changed)
+
+
 def drops_passed(drops: Sequence[float], epoch: int, epochs: int) -> int:
     """How many times the learning rate has dropped before an epoch, counted from 0.
 

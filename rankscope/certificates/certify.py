@@ -44,6 +44,9 @@ from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
 from rankscope.training import Given, Training, training_of
 
+# Of a snapshot of spectra (docs/run-directory.md).
+NO_WEIGHTS = "only singular values were saved, and a certificate needs weights"
+
 Progress = Callable[[float, float], None]
 
 
@@ -104,10 +107,6 @@ def _known(
     if training.dynamics is None:
         raise InputRejected(series.path, training.reason)
     return training, training.dynamics
-
-
-# Of a snapshot of spectra (docs/run-directory.md).
-NO_WEIGHTS = "only singular values were saved, and a certificate needs weights"
 
 
 def _why_none(reasons: Iterable[str]) -> str:

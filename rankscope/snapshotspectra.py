@@ -89,11 +89,9 @@ class SolvedModel:
             for spec in self._specs:
                 entry = self._entries[spec.name]
                 # An analysis asks for the Gram route first; a better answer is as good.
-                routes: list[Route] = ["gram"] if spec.factors is None else ["factors"]
-                if isinstance(entry.found, Spectrum) and entry.found.route == "direct":
-                    routes.append("direct")
-                computed = [(route, entry.found) for route in routes]
-                store.put(run_dir, entry.name, bytes.fromhex(entry.key), computed)
+                asked: Route = "gram" if spec.factors is None else "factors"
+                key = bytes.fromhex(entry.key)
+                store.put(run_dir, entry.name, key, [(asked, entry.found)])
             store.commit()
         finally:
             store.close()

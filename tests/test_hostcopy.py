@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rankscope.errors import UsageError
-from rankscope.hostcopy import STORABLE, host_copies, named_tensors
+from rankscope.hostcopy import STORABLE, copies_in_place, host_copies, named_tensors
 
 TORCH_TYPES = sorted(name for name in STORABLE if hasattr(torch, name))
 
@@ -95,3 +95,11 @@ def test_refuses_what_cannot_be_stored(tensors: Any, message: str) -> None:
 def test_refuses_what_is_no_mapping() -> None:
     with pytest.raises(UsageError, match="cannot save a list, expected a model"):
         named_tensors([torch.ones(2)])
+
+
+def test_what_is_in_host_memory_is_copied_once() -> None:
+    weights = {"w": torch.ones(3), "v": np.zeros(2)}
+    host = host_copies(weights)
+    again = copies_in_place(weights, host)
+    assert all(again[name] is host[name] for name in weights)
+    assert not np.shares_memory(copies_in_place(weights, {})["v"], weights["v"])

@@ -22,7 +22,7 @@ from trainers import images
 from trainers.__main__ import main
 from trainers.data import Standardise, load
 from trainers.images import Args
-from trainers.imagestate import STATE
+from trainers.imagestate import STATE, Keeper
 from trainers.networks import build
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +149,25 @@ sys.exit(main(sys.argv[1:]))
         run = trained(tmp_path / "run")
         assert (run / STATE).exists()
         assert len(rankscope.analyze(run, how=NO_STORE).summary) == 2
+
+
+def test_order_and_augmentation_are_two_streams() -> None:
+    training = images.started(Args(Path("run"), seed=3), load("digits"))
+    order, draws = training.order, training.augment.generator
+    assert not torch.equal(torch.rand(8, generator=order), torch.rand(8, generator=draws))
+
+
+class TestKeeper:
+    def test_writing_takes_a_hundredth_of_the_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keeper = Keeper(Path("state.pt"), cost=0.5, ended=100.0)
+        due = {}
+        for now in (100.0, 149.9, 150.0, 1e6):
+            monkeypatch.setattr("trainers.imagestate.time.monotonic", lambda now=now: now)
+            due[now] = keeper.due
+        assert due == {100.0: False, 149.9: False, 150.0: True, 1e6: True}
+
+    def test_the_first_is_due_at_once(self) -> None:
+        assert Keeper(Path("state.pt")).due
 
 
 def saved(run: Path) -> list[int]:

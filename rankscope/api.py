@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -26,6 +26,7 @@ from rankscope.records import MatrixSpec, Spectrum
 from rankscope.resolving import resolved_spectrum
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
+from rankscope.scene import Keeper, Scene
 from rankscope.series import Series, Snapshot, on_base
 from rankscope.showing import ShowsItself
 from rankscope.solvers import ROUTE_VERSION, solve
@@ -108,12 +109,87 @@ def analyze(  # noqa: PLR0913 - each is a question of its own, and none has to b
     >>> result.matrices[0]["rank"]
     3
     """
-    question = Question(_names(metrics), _levels(eps), norm)
-    columns = question.columns()
-    selection = selection or Selection()
-    how, given = how or How(), given or Given()
-    if average not in get_args(Average):
-        raise UsageError(f"average is {average!r}, expected marked or all")
+    asked = asked_of(
+        metrics=metrics,
+        eps=eps,
+        norm=norm,
+        selection=selection,
+        how=how,
+        given=given,
+        average=average,
+        base=base,
+    )
+    table = _tabulated(sources, asked)
+    return Analysis(**{part.name: getattr(table, part.name) for part in fields(table)})
+
+
+def asked_of(  # noqa: PLR0913 - the arguments of `analyze`
+    *,
+    metrics: str | Sequence[str] = (),
+    eps: float | Sequence[float] = DEFAULT_EPS,
+    norm: Norm = "frobenius",
+    selection: Selection | None = None,
+    how: How | None = None,
+    given: Given | None = None,
+    average: Average = "marked",
+    base: Path | str | None = None,
+) -> Asked:
+    """The arguments of `analyze` as one record; `UsageError` where one makes no sense."""
+    return Asked(
+        Question(_names(metrics), _levels(eps), norm),
+        selection or Selection(),
+        how or How(),
+        given or Given(),
+        average,
+        base,
+    )
+
+
+def scene_of(*sources: Source, asked: Asked) -> Scene:
+    """What pictures of checkpoints, runs or weights in memory are made of.
+
+    Raises:
+        InputRejected, UsageError: as of `analyze`.
+    """
+    keeper = Keeper()
+    table = _tabulated(sources, asked, keeper)
+    return Scene(table, keeper.curves)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of sources: the arguments of `analyze` as one record."""
+
+    question: Question
+    selection: Selection
+    how: How
+    given: Given
+    average: Average
+    base: Path | str | None
+
+    def __post_init__(self) -> None:
+        if self.average not in get_args(Average):
+            raise UsageError(f"average is {self.average!r}, expected marked or all")
+
+
+def _tabulated(sources: Sequence[Source], asked: Asked, keeper: Keeper | None = None) -> Table:
+    """The table of all sources; spectra that pictures show are kept where somebody keeps them."""
+    columns = asked.question.columns()
+    inventory, measured = _measured(sources, asked, columns)
+    with closing(measured):
+        runs = [
+            _run(series, asked, saved_beside(inventory, index))
+            for index, series in enumerate(inventory.series)
+        ]
+        told = provenance(inventory, asked.question, asked.how)
+        passing = measured if keeper is None else keeper.watch(inventory, measured)
+        return build(inventory, passing, columns, runs, told)
+
+
+def _measured(
+    sources: Sequence[Source], asked: Asked, columns: Sequence[Column]
+) -> tuple[Inventory, Generator[Measured, None, None]]:
+    """What the sources hold, and an iterator that measures it."""
     if not sources:
         raise UsageError("nothing to analyse, expected a path, a mapping or a module")
     if len(sources) == 1 and isinstance(sources[0], list | tuple):
@@ -121,21 +197,13 @@ def analyze(  # noqa: PLR0913 - each is a question of its own, and none has to b
         sources = listed if all(isinstance(one, str | Path) for one in listed) else sources
     paths = [Path(source) for source in sources if isinstance(source, str | Path)]
     if len(paths) == len(sources):
-        all_series = on_base(group_files(paths), base)
-        inventory, measured = measure(all_series, selection, columns, how)
-    elif base is not None:
+        all_series = on_base(group_files(paths), asked.base)
+        return measure(all_series, asked.selection, columns, asked.how)
+    if asked.base is not None:
         raise UsageError("weights in memory are no adapter of a base, expected a path")
-    elif len(sources) == 1:
-        inventory, measured = _measure_memory(sources[0], selection, columns, how)
-    else:
+    if len(sources) > 1:
         raise UsageError("weights in memory are analysed one source at a time")
-    with closing(measured):
-        runs = [
-            _run(series, question, given, average, saved_beside(inventory, index))
-            for index, series in enumerate(inventory.series)
-        ]
-        table = build(inventory, measured, columns, runs, provenance(inventory, question, how))
-    return Analysis(**{part.name: getattr(table, part.name) for part in fields(table)})
+    return _measure_memory(sources[0], asked.selection, columns, asked.how)
 
 
 def export_spectra(
@@ -255,17 +323,16 @@ def _measure_memory(
     )
 
 
-def _run(
-    series: Series, question: Question, given: Given, average: Average, saved: Iterable[str]
-) -> Run:
+def _run(series: Series, asked: Asked, saved: Iterable[str]) -> Run:
     """What is known of a series beside its snapshots; a later line of a log holds."""
     record = None if series.run is None else read_run_record(series.run)
     log = [] if series.run is None else read_log(series.run)
-    training = training_of(record, log, given, saved, epochs=series.counts_epochs)
+    training = training_of(record, log, asked.given, saved, epochs=series.counts_epochs)
     several = sum(snapshot.step is not None for snapshot in series.snapshots) > 1
     if training is None and not several:
         return Run()
-    if training is not None and average == "all":
+    if training is not None and asked.average == "all":
         training = replace(training, averaged={})
+    question = asked.question
     theory = Theory(training, tuple(dict.fromkeys(question.eps)), question.norm)
     return Run(record, {line["step"]: line for line in log}, theory)

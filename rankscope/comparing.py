@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankscope.differences.comparison import Asked, difference
+from rankscope.differences.comparison import Asked, difference, with_spectra
 from rankscope.differences.difference import Difference
 from rankscope.gate.baseline import METRICS
 from rankscope.matrices import Selection
 from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.question import Question
+from rankscope.records import Spectrum
+from rankscope.scene import Curve, DiffScene
 from rankscope.showing import ShowsItself
+from rankscope.text import natural
 from rankscope.views.difference import report, sentence
 from rankscope.views.report import Report
 
@@ -73,3 +76,27 @@ def diff(  # noqa: PLR0913 - each is a question of its own, and none has to be a
     asked = Asked(question, selection or Selection(), delta, base)
     found = difference(before, after, asked, how or How())
     return Diff(**{part.name: getattr(found, part.name) for part in fields(found)})
+
+
+def diff_scene(
+    before: Path | str, after: Path | str, asked: Asked, how: How | None = None
+) -> DiffScene:
+    """Two checkpoints side by side with their spectra, as `diff` compares them.
+
+    Raises:
+        InputRejected: one of them is not sound, or no single checkpoint.
+        UsageError: an unknown metric, a glob that matches nothing.
+    """
+    found, spectra = with_spectra(before, after, asked, how or How())
+    old, new = found.before["path"], found.after["path"]
+    return DiffScene(
+        found,
+        _curves(old, spectra.before),
+        _curves(new, spectra.after),
+        _curves(new, spectra.moved),
+    )
+
+
+def _curves(source: str, spectra: Mapping[str, Spectrum]) -> tuple[Curve, ...]:
+    """Curves by name, so that they stand in one order however they came."""
+    return tuple(Curve(source, name, None, spectra[name]) for name in sorted(spectra, key=natural))

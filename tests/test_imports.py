@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tabulation",),
     ("gate",),
     ("differences",),
+    ("scene",),
     ("views",),
     ("showing", "spectra"),
     ("api",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rankscope.checkpoints import is_isolated
@@ -20,6 +20,7 @@ from rankscope.matrices import Selection, tensor_of
 from rankscope.measure import How, Measured, measure
 from rankscope.pairing import Pairing, pair
 from rankscope.question import Question
+from rankscope.records import Spectrum
 from rankscope.rows import Row
 from rankscope.series import on_base, single
 from rankscope.store import store_path
@@ -44,8 +45,38 @@ class Asked:
     base: Path | str | None = None
 
 
+@dataclass(slots=True)
+class Spectra:
+    """The spectra that pass by while two checkpoints are compared, by matrix.
+
+    Attributes:
+        before: of A.
+        after: of B.
+        moved: of B - A, by the names of B; neither of what is equal in both, nor unmeasured.
+    """
+
+    before: dict[str, Spectrum] = field(default_factory=dict)
+    after: dict[str, Spectrum] = field(default_factory=dict)
+    moved: dict[str, Spectrum] = field(default_factory=dict)
+
+    def note(self, measured: Iterable[Measured]) -> Iterator[Measured]:
+        """The same measurements, their spectra noted as they pass."""
+        for one in measured:
+            if isinstance(one.measurement, Spectrum):
+                side = self.after if one.entry.series else self.before
+                side[one.spec.name] = one.measurement
+            yield one
+
+
 def difference(before: Path | str, after: Path | str, asked: Asked, how: How) -> Difference:
-    """Compare two checkpoints.
+    """Compare two checkpoints; arguments and errors as of `with_spectra`."""
+    return with_spectra(before, after, asked, how)[0]
+
+
+def with_spectra(
+    before: Path | str, after: Path | str, asked: Asked, how: How
+) -> tuple[Difference, Spectra]:
+    """Compare two checkpoints, and keep the spectra that were compared.
 
     Args:
         before: the checkpoint A: a file, or a model's directory.
@@ -58,6 +89,7 @@ def difference(before: Path | str, after: Path | str, asked: Asked, how: How) ->
         UsageError: an unknown metric, a glob that matches nothing.
     """
     columns = asked.question.columns()
+    spectra = Spectra()
     series = [single(before), *on_base([single(after)], asked.base)]
     inventory, measured = measure(series, asked.selection, columns, replace(how, keyed=True))
     with closing(measured):
@@ -66,7 +98,8 @@ def difference(before: Path | str, after: Path | str, asked: Asked, how: How) ->
         seen = _identities(entries)
         known: tuple[dict[str, Known], dict[str, Known]] = ({}, {})
         told = provenance(inventory, asked.question, how)
-        table = build(inventory, _noted(measured, known), columns, [Run(), Run()], told)
+        noted = _noted(spectra.note(measured), known)
+        table = build(inventory, noted, columns, [Run(), Run()], told)
     sides = _split(table, len(known[0]))
     found = _Found(entries, table, sides, pair(*sides))
     rows = {old: change_row(sides[0][old], sides[1][new], columns) for old, new in found.compared}
@@ -75,10 +108,10 @@ def difference(before: Path | str, after: Path | str, asked: Asked, how: How) ->
         store = store_path(series[1], how.store)
         places = Places(entries[0].snapshot, entries[1].snapshot, seen, isolated, store)
         matrices = [(rows[old], known[0][old], known[1][new]) for old, new in found.compared]
-        add_deltas(matrices, columns, places, how)
+        spectra.moved |= add_deltas(matrices, columns, places, how)
     norms = {name: one.norm for name, one in known[0].items() if one.norm is not None}
     delta_columns = delta_keys(columns) if asked.delta else ()
-    return found.record(worst_first(rows.values()), norms, delta_columns)
+    return found.record(worst_first(rows.values()), norms, delta_columns), spectra
 
 
 @dataclass(frozen=True, slots=True)

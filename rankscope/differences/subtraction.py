@@ -31,11 +31,12 @@ def delta_keys(columns: Sequence[Column]) -> tuple[str, ...]:
 
 def add_deltas(
     matrices: Sequence[Compared], columns: Sequence[Column], places: Places, how: How
-) -> None:
-    """Write into every row what B - A is.
+) -> dict[str, Spectrum]:
+    """Write into every row what B - A is; its spectra by the names of B.
 
     Equal matrices, those of different shapes and what cannot be subtracted are not read.
     """
+    spectra: dict[str, Spectrum] = {}
     waiting: dict[tuple[str, str], Compared] = {}
     pairs: list[Pair] = []
     for one in matrices:
@@ -57,6 +58,9 @@ def add_deltas(
     for found in deltas(pairs, places, how):
         one = waiting[found.pair.before.name, found.pair.after.name]
         _write(one, found.measurement, found.pair.columns, found.readings)
+        if isinstance(found.measurement, Spectrum):
+            spectra[found.pair.after.name] = found.measurement
+    return spectra
 
 
 def _without(row: Row, before: Known, after: Known) -> bool:

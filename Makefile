@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 # A small CPU build; what pip would choose by itself brings gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 RUN ?= runs/digits
+# Everything: tests use the real libraries.
+EXTRAS := train,baselines,plot,report,pandas,polars,parquet,transformers,lightning,tensorboard,wandb,gguf,docs,dev
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types slow bench studies clean
+.PHONY: demo test lint types docs slow bench studies clean
 
 demo: $(VENV)/.train
 	rm -rf $(RUN)
@@ -24,6 +26,9 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
@@ -50,7 +55,7 @@ $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.train
-	$(PIP) -e '.[train,baselines,pandas,gguf,dev]'
+	$(PIP) -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:

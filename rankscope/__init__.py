@@ -18,7 +18,7 @@ from rankscope.version import __version__
 if TYPE_CHECKING:
     from rankscope import metrics, snapshots
     from rankscope.api import Analysis, analyze, export_spectra, spectrum
-    from rankscope.certificates.certify import certify
+    from rankscope.certifying import Proof, certify
     from rankscope.checkpoints import open_checkpoint
     from rankscope.comparing import Diff, diff
     from rankscope.errors import InputRejected, OutputFailed, RankScopeError, UsageError
@@ -45,6 +45,7 @@ __all__ = [
     "How",
     "InputRejected",
     "OutputFailed",
+    "Proof",
     "RankScopeError",
     "Reading",
     "Selection",
@@ -76,6 +77,7 @@ _HOMES = {
     "How": "measure",
     "InputRejected": "errors",
     "OutputFailed": "errors",
+    "Proof": "certifying",
     "RankScopeError": "errors",
     "Reading": "records",
     "Selection": "matrices",
@@ -84,7 +86,7 @@ _HOMES = {
     "UsageError": "errors",
     "analyze": "api",
     "baseline": "release",
-    "certify": "certificates.certify",
+    "certify": "certifying",
     "check": "release",
     "check_headers": "release",
     "diff": "comparing",

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
 from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected, UsageError
+from rankscope.figures import PAGE, draw_table
 from rankscope.grouping import group_files
 from rankscope.inventory import Entry, Inventory, saved_beside
+from rankscope.jsonobject import read_json
 from rankscope.matrices import Selection, check_selection, select
 from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
@@ -28,7 +30,7 @@ from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
 from rankscope.scene import Keeper, Scene
 from rankscope.series import Series, Snapshot, on_base
-from rankscope.showing import ShowsItself
+from rankscope.showing import ShownSpectrum, ShowsItself
 from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.spectra import Measure, check_target, export
 from rankscope.store import SpectrumStore
@@ -42,12 +44,15 @@ from rankscope.views.report import Report
 from rankscope.worker import RouteChoice, Task, measure_open
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
     from rankscope.records import Stored
 
 MEMORY = Path("memory")  # what stands for a path where there is none
+
+# A thousand snapshots of a thousand matrices at 900 bytes a row.
+MAX_DOCUMENT = 1_000_000_000
 
 Average = Literal["marked", "all"]
 
@@ -65,11 +70,36 @@ class Analysis(ShowsItself, Table):
     def __repr__(self) -> str:
         return f"<Analysis of {len(self.matrices)} matrices in {len(self.summary)} snapshots>"
 
-    def to_pandas(self, rows: Literal["matrices", "summary"] = "matrices") -> pd.DataFrame:
-        """`DataFrame(document["matrices"])`, or of the averages per step. Needs pandas."""
-        import pandas as pd
+    def _repr_html_(self) -> str:
+        from rankscope.figures.notebook import run_curve
 
-        return pd.DataFrame(list(self.summary if rows == "summary" else self.matrices))
+        return run_curve(self) + super()._repr_html_()
+
+    def plot(
+        self, kind: str | None = None, *, metric: str | None = None, width: float = PAGE
+    ) -> Figure:
+        """A figure of what was measured, fit for a paper; needs matplotlib.
+
+        Args:
+            kind: rank, norm-ratio, bound or heatmap; rank by default. Singular values are not
+                kept: `rankscope.plot` draws them.
+            metric: a column, for rank, bound and heatmap; by default the first.
+            width: inches, 7 for a page and 3.3 for a column.
+
+        Raises:
+            InputRejected: no matrix has a spectrum.
+            UsageError: a kind or a metric that makes no sense; or matplotlib is not installed.
+        """
+        return draw_table(self, kind, metric, width)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read back what was saved as `.json`, here or by `rankscope analyze -o FILE.json`.
+
+        Raises:
+            InputRejected: it is not there, no analysis, one of another version, or not whole.
+        """
+        return cls.from_document(read_json(Path(path), MAX_DOCUMENT), str(path))
 
 
 def analyze(  # noqa: PLR0913 - each is a question of its own, and none has to be asked
@@ -145,6 +175,15 @@ def asked_of(  # noqa: PLR0913 - the arguments of `analyze`
     )
 
 
+def table_of(*sources: Source, asked: Asked) -> Table:
+    """The table of checkpoints, runs or weights in memory, as `analyze` makes it.
+
+    Raises:
+        InputRejected, UsageError: as of `analyze`.
+    """
+    return _tabulated(sources, asked)
+
+
 def scene_of(*sources: Source, asked: Asked) -> Scene:
     """What pictures of checkpoints, runs or weights in memory are made of.
 
@@ -218,10 +257,11 @@ def export_spectra(
     """Write the singular values of every matrix of checkpoints and runs to a file.
 
     Args:
-        target: `.csv`, a line a singular value; or `.h5`, datasets over the snapshots of a run.
+        target: `.csv`, a line a singular value; `.h5`, datasets over the snapshots of a run; or
+            `.parquet`, a row a matrix and snapshot.
         *paths: checkpoints, or directories of snapshots or of runs.
         norm: what a singular value is a share of: frobenius, spectral or none.
-        eps: thresholds of the head whose mass is kept in HDF5.
+        eps: thresholds of the head whose mass is kept in HDF5 and Parquet.
         selection: globs over matrix names; everything by default.
         how: route, workers, store, progress.
         base: the model that the checkpoints are adapters of, to be merged into.
@@ -231,7 +271,8 @@ def export_spectra(
 
     Raises:
         InputRejected: no source is sound.
-        UsageError: the suffix of the target names no layout, or it is one of the checkpoints.
+        UsageError: the suffix of the target names no layout, what that needs is not installed, or
+            the target is one of the checkpoints.
         OutputFailed: it could not be written; an old file is intact.
     """
     check_target(Path(target))
@@ -271,7 +312,7 @@ def spectrum(array: ArrayLike | Any, *, route: RouteChoice = "auto") -> Spectrum
     found = resolved_spectrum(stored) if route == "auto" else solve(stored, route)
     if not isinstance(found, Spectrum):
         raise InputRejected("array", found.reason)
-    return found
+    return ShownSpectrum(**{part.name: getattr(found, part.name) for part in fields(found)})
 
 
 def _numbers(array: ArrayLike | Any) -> Stored:

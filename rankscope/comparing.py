@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rankscope.differences.comparison import Asked, difference, with_spectra
 from rankscope.differences.difference import Difference
@@ -21,9 +20,6 @@ from rankscope.text import natural
 from rankscope.views.difference import report, sentence
 from rankscope.views.report import Report
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 class Diff(ShowsItself, Difference):
     """A `Difference` that shows itself: in a terminal, a notebook, as a data frame, as a file."""
@@ -35,12 +31,6 @@ class Diff(ShowsItself, Difference):
 
     def __repr__(self) -> str:
         return f"<Diff: {sentence(self)}>"
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`DataFrame(document["matrices"])`. Needs pandas."""
-        import pandas as pd
-
-        return pd.DataFrame(list(self.matrices))
 
 
 def diff(  # noqa: PLR0913 - each is a question of its own, and none has to be asked

@@ -68,6 +68,7 @@ class How:
         verify: read every file again, whatever is remembered of it.
         keyed: tell what each matrix's content is, `Measured.key`, also without a store.
         progress: called with the floating-point operations done and to be done.
+        cores: of this machine, to be used together; None for all that this process may use.
     """
 
     route: RouteChoice = "auto"
@@ -76,13 +77,15 @@ class How:
     verify: bool = False
     keyed: bool = False
     progress: Progress | None = None
+    cores: int | None = None
 
     def __post_init__(self) -> None:
         if self.route not in get_args(RouteChoice):
             choices = ", ".join(get_args(RouteChoice))
             raise UsageError(f"route is {self.route!r}, expected one of {choices}")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"workers is {self.workers}, expected at least 1")
+        for name, value in (("workers", self.workers), ("cores", self.cores)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}, expected at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +232,7 @@ class _Run:
 
     def _executor_to_read(self, tasks: Sequence[Task]) -> Executor:
         """Reading and hashing leave Python's lock to others: threads will do, but for a crash."""
-        workers = max(1, min(self.how.workers or available_cores(), len(tasks)))
+        workers = self._workers(tasks)
         if any(is_isolated(self.entries[task.ticket].listing) for task in tasks):
             return ProcessExecutor(workers, 1)
         return ThreadExecutor(workers) if workers > 1 else InlineExecutor(1)
@@ -264,11 +267,15 @@ class _Run:
         how = self.how
         return Task(path, specs, how.route, self.columns, store.path, index, seen, how.keyed, base)
 
+    def _workers(self, tasks: Sequence[Task]) -> int:
+        """How many at a time: no more than asked for, than there are cores for, than tasks."""
+        asked = self.how.workers or available_cores()
+        return max(1, min(asked, self.how.cores or asked, len(tasks)))
+
     def _executor(self, tasks: Sequence[Task], *, isolated: bool) -> Executor:
-        cores = available_cores()
-        workers = max(1, min(self.how.workers or cores, len(tasks)))
+        workers = self._workers(tasks)
         # A matrix that is alone gets all the threads.
-        threads = max(1, cores // workers)
+        threads = max(1, (self.how.cores or available_cores()) // workers)
         if isolated or sum(map(_flops, tasks)) >= INLINE_FLOPS:
             return ProcessExecutor(workers, threads)
         return ThreadExecutor(workers) if workers > 1 else InlineExecutor(threads)

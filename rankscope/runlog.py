@@ -70,9 +70,17 @@ def read_log(run_dir: Path | str) -> list[dict[str, Any]]:
     path = Path(run_dir) / LOG_FILE
     if not path.exists():
         return []
-    data = read_limited(path, MAX_LOG_BYTES)
+    return parse_log(path, read_limited(path, MAX_LOG_BYTES), 1)
+
+
+def parse_log(path: Path, data: bytes, first: int) -> list[dict[str, Any]]:
+    """The records in the whole lines of a log, or of a part of it; `first` is the first's number.
+
+    Raises:
+        InputRejected: a line that is no record; its number is named.
+    """
     lines = data[: whole_lines(data)].splitlines()
-    return [_log_line(path, f"line {count}", line) for count, line in enumerate(lines, start=1)]
+    return [_log_line(path, f"line {count}", line) for count, line in enumerate(lines, first)]
 
 
 def whole_lines(log: bytes) -> int:

@@ -9,16 +9,19 @@ import re
 # DeepSpeed `global_step1000`.
 STEP_WORDS = ("step", "checkpoint", "ckpt", "iter", "iteration", "epoch")
 
+# What a file of numbers has room for; more digits are a digest or a date.
+COUNT = r"(0*\d{1,18})(?!\d)"
+
 # A word begins where no letter stands before it, or with a capital after a small one: `step3`,
 # `my_step3`, `globalStep3`; not `footstep3`.
 STEP_PATTERNS = tuple(
-    re.compile(rf"(?:(?<![^\W\d_])|(?<=[a-z])(?=[A-Z]))(?i:{word})s?[-_=. ]?(\d+)")
+    re.compile(rf"(?:(?<![^\W\d_])|(?<=[a-z])(?=[A-Z]))(?i:{word})s?[-_=. ]?{COUNT}")
     for word in STEP_WORDS
 )
 NUMBER = re.compile(r"\d+")
 # A number that stands by itself at the end: `w-10`, `10`; not what belongs to a model's name,
 # `resnet18`, `llama-7b`.
-FINAL_NUMBER = re.compile(r"(?:^|(?<=[-_=. ]))(\d+)$")
+FINAL_NUMBER = re.compile(rf"(?:^|(?<=[-_=. ])){COUNT}$")
 
 # What is being written: hidden, by our own writers among others; `tmp-checkpoint-500` (the
 # Hugging Face Trainer); what downloads and editors append.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from rankscope.errors import InputRejected
 from rankscope.history import History
@@ -89,7 +89,7 @@ class Table:
         }
 
     @classmethod
-    def from_document(cls, document: Any, path: str = "document") -> Table:
+    def from_document(cls, document: Any, path: str = "document") -> Self:
         """The table that a JSON document holds.
 
         Raises:

@@ -42,6 +42,15 @@ def printable(text: str) -> str:
     )
 
 
+def encodable(text: str) -> str:
+    r"""The text as UTF-8 holds it: half a surrogate pair, which it does not, as an escape.
+
+    >>> encodable("a\x1b\udc80") == "a\x1b" + r"\udc80"
+    True
+    """
+    return re.sub("[\ud800-\udfff]", lambda found: printable(found[0]), text)
+
+
 def inert(text: str) -> str:
     r"""The text as it may be printed in any log: `printable`, and nothing in it is an order.
 

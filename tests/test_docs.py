@@ -22,7 +22,10 @@ from tests.matrix import low_rank
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCS = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+DOCS = {
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text()
+    for path in (ROOT / "docs").rglob("*.md")
+}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -87,7 +90,8 @@ def test_readme_python_runs(place: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for folder, text in [(ROOT, README), *((ROOT / "docs", text) for text in DOCS.values())]:
+    pages = [((ROOT / "docs" / name).parent, text) for name, text in DOCS.items()]
+    for folder, text in [(ROOT, README), *pages]:
         for target in re.findall(r"\]\(([^)#]+)\)", text):
             if not target.startswith("http"):
                 assert (folder / target).exists(), target
@@ -96,7 +100,7 @@ def test_links_lead_somewhere() -> None:
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_every_metric_is_documented(metric: object) -> None:
     name = metric.name  # type: ignore[attr-defined]
-    assert re.search(rf"^\| `{name}\b", DOCS["metrics.md"], re.MULTILINE)
+    assert re.search(rf"^\| \[`{name}`\]", DOCS["metrics.md"], re.MULTILINE)
 
 
 @pytest.mark.parametrize("status", Status.__args__)  # type: ignore[attr-defined]

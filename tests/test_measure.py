@@ -180,6 +180,52 @@ class TestOrder:
             analyze(run, workers=workers)
 
 
+class TestCores:
+    """What a command that runs beside a training job may take of a machine of 64 cores."""
+
+    @pytest.mark.parametrize(
+        ("asked", "inline_flops", "expected"),
+        [
+            ({"cores": 1}, 1e99, InlineExecutor(1)),
+            ({"cores": 1}, 0.0, ProcessExecutor(1, 1)),
+            ({"cores": 1, "workers": 5}, 0.0, ProcessExecutor(1, 1)),
+            ({"cores": 6, "workers": 2}, 0.0, ProcessExecutor(2, 3)),
+            ({"cores": 3}, 1e99, ThreadExecutor(3)),
+            ({"workers": 2}, 0.0, ProcessExecutor(2, 32)),
+        ],
+    )
+    def test_are_not_exceeded(
+        self,
+        run: Path,
+        asked: dict[str, int],
+        inline_flops: float,
+        expected: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        kept = tmp_path / "store"
+        analyze(run / "step-0.safetensors", store=kept, workers=1)
+        monkeypatch.setattr(module, "available_cores", lambda: 64)
+        monkeypatch.setattr(module, "INLINE_FLOPS", inline_flops)
+        monkeypatch.setattr(module, "TASK_FLOPS", 1e5)
+        used: list[Any] = []
+        here = InlineExecutor.run
+
+        def run_here(self: Any, *arguments: Any) -> Any:
+            used.append(self)
+            return here(InlineExecutor(1), *arguments)
+
+        for kind in (InlineExecutor, ThreadExecutor, ProcessExecutor):
+            monkeypatch.setattr(kind, "run", run_here)
+        analyze(run, store=kept, **asked)  # what is there already is read and hashed
+        assert used[-1] == expected
+        assert all(getattr(one, "workers", 1) <= asked.get("cores", 64) for one in used)
+
+    def test_must_be_some(self, run: Path) -> None:
+        with pytest.raises(UsageError, match="cores is 0, expected at least 1"):
+            analyze(run, cores=0)
+
+
 def drawn(
     series: Series, how: How, change: Callable[[], object] = lambda: None
 ) -> dict[tuple[int | None, str], Measured]:

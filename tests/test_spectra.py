@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import gc
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,9 @@ from rankscope.files import atomic_path
 from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import Norm
 from rankscope.records import Spectrum
-from rankscope.spectra import HEAD, SCHEMA, escaped
+from rankscope.spectra import SCHEMA
+from rankscope.spectra.csv import HEAD
+from rankscope.spectra.hdf5 import escaped
 from tests.rundirs import Array, Recipe, diagonal, write_run
 
 NAMES = ("encoder/layer.0", "step", ".", "..", "%2F", "a%b", "weight.é", "x" * 300, "a\0b")
@@ -164,7 +169,7 @@ def test_what_has_no_spectrum_is_nan_and_said(tmp_path: Path) -> None:
     saved[1]["a"] = np.full((3, 3), np.inf)
     run = write_run(tmp_path / "run", saved)
     (run / "snapshots" / "step-00000002.safetensors").write_bytes(b"damaged")
-    for suffix in (".csv", ".h5"):
+    for suffix in (".csv", ".h5", ".parquet"):
         target = tmp_path / f"out{suffix}"
         lacking = still(run, target=target)
         assert len(lacking) == 2
@@ -196,7 +201,7 @@ def test_shards_that_are_missing_are_said(tmp_path: Path) -> None:
 
 def test_a_matrix_without_entries_lacks_nothing(tmp_path: Path) -> None:
     save_file({"a": np.zeros((0, 3)), "b": np.eye(2)}, tmp_path / "w.safetensors")
-    for suffix in (".csv", ".h5"):
+    for suffix in (".csv", ".h5", ".parquet"):
         assert still(tmp_path / "w.safetensors", target=tmp_path / f"out{suffix}") == []
 
 
@@ -233,7 +238,7 @@ def test_nothing_in_a_name_acts_in_csv(tmp_path: Path) -> None:
     assert names == {"'=cmd()", "a\\x1b[31m\\nb", 'q",x'}
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".h5"])
+@pytest.mark.parametrize("suffix", [".csv", ".h5", ".parquet"])
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_failure_leaves_the_old_file(
     tmp_path: Path, suffix: str, after: int, monkeypatch: pytest.MonkeyPatch
@@ -260,11 +265,40 @@ def test_a_failure_leaves_the_old_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == [target.name, "run"]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".h5"])
+@pytest.mark.parametrize("suffix", [".csv", ".h5", ".parquet"])
 def test_a_target_that_cannot_be_written(tmp_path: Path, suffix: str) -> None:
     run = write_run(tmp_path / "run", {0: {"a": np.eye(3)}})
     with pytest.raises(OutputFailed):
         still(run, target=tmp_path / "none" / f"out{suffix}")
+
+
+FULL = """
+import resource
+from rankscope.cli.app import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("suffix", [".csv", ".h5", ".parquet"])
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    saved = {step: {f"w{i}": rng.normal(size=(30, 20)) for i in range(20)} for step in range(3)}
+    run = write_run(tmp_path / "run", saved)
+    target = tmp_path / f"out{suffix}"
+    target.write_text("precious")
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL, "analyze", run, "--spectra", "--no-store", "-o", target],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert ended.stderr == f"error: {target}: not written: File too large\n"
+    assert target.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [target.name, "run"]
 
 
 @pytest.mark.parametrize("name", ["out.json", "out", "out.hdf5x", ".csv.gz"])
@@ -302,7 +336,7 @@ def test_the_order_of_measuring_changes_no_byte(
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".h5", ""])
+@pytest.mark.parametrize("suffix", [".csv", ".h5", ".parquet", ""])
 def test_spectra_pass_by_and_are_let_go(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,22 +6,14 @@ python -m trainers figure P1-F2 runs/
 from __future__ import annotations
 
 import argparse
-import os
 import textwrap
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rankscope.errors import OutputFailed, UsageError
+from rankscope.errors import UsageError
+from rankscope.figures import check_picture, save, styled
 from trainers.figures.catalogue import FUNCTIONS, draw
 from trainers.recipes.catalogue import RECIPES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# What names the making of a file within it; left out, the same figure is the same file.
-DATED = {".png": "Software", ".pdf": "CreationDate", ".svg": "Date"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +35,7 @@ class Args:
     width: float | None = None
 
     def __post_init__(self) -> None:
-        if self.target.suffix.lower() not in DATED:
-            known = ", ".join(DATED)
-            raise UsageError(f"{self.target}: suffix of no picture, expected one of {known}")
+        check_picture(self.target)
         for eps in self.eps:
             if not 0 < eps < float("inf"):
                 raise UsageError(f"eps is {eps:g}, expected a number above 0")
@@ -110,28 +100,7 @@ def run(args: Args) -> None:
         InputRejected: none of its runs is there.
         OutputFailed: it cannot be written.
     """
-    from matplotlib import style
-
-    from trainers.figures.house import STYLE
-
-    # Upon matplotlib's defaults, whatever the user's own settings are.
-    with style.context(["default", dict(STYLE)]):
-        save(draw(args.name, args.runs, args.eps, args.width), args.target)
+    with styled():
+        figure = draw(args.name, args.runs, args.eps, args.width)
+    save(figure, args.target)
     print(args.target)
-
-
-def save(figure: Figure, target: Path) -> None:
-    """Write a figure, whole or not at all.
-
-    Raises:
-        OutputFailed: it cannot be written.
-    """
-    suffix = target.suffix.lower()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format=suffix[1:], metadata={DATED[suffix]: None})
-        os.replace(temporary, target)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise OutputFailed(target, error.strerror or str(error)) from error

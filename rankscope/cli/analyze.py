@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -42,12 +42,16 @@ from rankscope.cli.options import (
 from rankscope.cli.output import announce, check_directory, check_output
 from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import complain, present
+from rankscope.cli.sketch import can_sketch, sketch
 from rankscope.text import printable
 
 if TYPE_CHECKING:
+    from rankscope.api import Asked
     from rankscope.matrices import Selection
     from rankscope.measure import How
     from rankscope.metrics.thresholded import Norm
+    from rankscope.scene import Scene
+    from rankscope.table import Table
 
 
 def analyze(
@@ -58,6 +62,10 @@ def analyze(
     include: Include = None,
     exclude: Exclude = None,
     everything: Everything = False,
+    plot: Annotated[
+        bool,
+        typer.Option("--plot", help="Also draw the spectra of a model, or the rank of a run."),
+    ] = False,
     as_json: AsJson = False,
     output: Output = None,
     base: Base = None,
@@ -71,7 +79,9 @@ def analyze(
     verify: Verify = False,
     spectra: Annotated[
         bool,
-        typer.Option("--spectra", help="Write the singular values themselves: -o FILE.csv or .h5."),
+        typer.Option(
+            "--spectra", help="Write the singular values themselves: -o FILE.csv, .h5 or .parquet."
+        ),
     ] = False,
     average: Annotated[
         Literal["marked", "all"],
@@ -107,13 +117,15 @@ def analyze(
 
     how = replace(how_of(workers, store, no_store=no_store, verify=verify), route=route)
     if spectra and (output is None or as_json):
-        raise typer.BadParameter("--spectra writes to a file: -o FILE.csv or FILE.h5, no --json")
+        raise typer.BadParameter(
+            "--spectra writes to a file, -o FILE.csv, .h5 or .parquet, no --json"
+        )
     decay = one_decay(lambda_, weight_decay)
     given = Given(batch, mu, decay, momentum, nesterov, inputs)
-    if spectra and (metric or given.anything or average != "marked" or everything):
+    if spectra and (metric or given.anything or average != "marked" or everything or plot):
         raise typer.BadParameter(
-            "--spectra writes singular values, which --metric, --average, --all and how a run was "
-            "trained do not change"
+            "--spectra writes singular values, which --metric, --average, --all, --plot and how a "
+            "run was trained do not change"
         )
     levels = tuple(eps or (DEFAULT_EPS,))
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
@@ -122,31 +134,56 @@ def analyze(
             paths, output, norm=norm, eps=levels, selection=selection, how=how, base=base
         )
         return
-    from rankscope.api import analyze as run
+    if plot and (as_json or output is not None):
+        raise typer.BadParameter("--plot draws on a terminal: no --json, no -o FILE")
+    from rankscope.api import asked_of
     from rankscope.views.analysis import report
 
     if output is not None:
         check_output(output)
+    drawable = plot and can_sketch()
     with store_warnings():
-        result = with_progress(
+        measured = with_progress(
             "measuring",
-            lambda progress: run(
-                *paths,
-                metrics=metric or (),
-                eps=levels,
-                norm=norm,
-                selection=selection,
-                how=replace(how, progress=progress),
-                given=given,
-                average=average,
-                base=base,
+            lambda progress: _measured(
+                paths,
+                asked_of(
+                    metrics=metric or (),
+                    eps=levels,
+                    norm=norm,
+                    selection=selection,
+                    how=replace(how, progress=progress),
+                    given=given,
+                    average=average,
+                    base=base,
+                ),
+                spectra=drawable,
             ),
         )
-    shown = report(result)
+    shown = report(measured.table)
     present(shown, as_json=as_json, output=output, everything=everything)
-    if result.incomplete:
+    if measured.scene is not None:
+        sketch(measured.scene)
+    if measured.table.incomplete:
         complain(shown.remarks(everything), told=output is None and not as_json)
         raise typer.Exit(INCOMPLETE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A table, and what is drawn beside it where somebody wants that."""
+
+    table: Table
+    scene: Scene | None
+
+
+def _measured(paths: Sequence[Path], asked: Asked, *, spectra: bool) -> _Measured:
+    from rankscope.api import scene_of, table_of
+
+    if not spectra:
+        return _Measured(table_of(*paths, asked=asked), None)
+    scene = scene_of(*paths, asked=asked)
+    return _Measured(scene.table, scene)
 
 
 def _write_spectra(

@@ -25,6 +25,9 @@ from rankscope.cli.check import check
 from rankscope.cli.diff import diff
 from rankscope.cli.inspect import inspect
 from rankscope.cli.options import INCOMPLETE
+from rankscope.cli.plot import plot
+from rankscope.cli.report import report
+from rankscope.cli.watch import watch
 from rankscope.errors import InputRejected, RankScopeError
 from rankscope.text import inert
 from rankscope.version import __version__
@@ -68,7 +71,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, baseline, bound, certify, check, diff, inspect):
+for command in (analyze, baseline, bound, certify, check, diff, inspect, plot, report, watch):
     app.command(no_args_is_help=True)(guarded(command))
 
 

@@ -92,7 +92,9 @@ BaselineMetrics = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="Write to a file; .json, .csv, .md or .html says how."),
+    typer.Option(
+        "-o", "--output", help="Write to a file; .json, .csv, .md, .html or .parquet says how."
+    ),
 ]
 Everything = Annotated[
     bool, typer.Option("--all", help="Every matrix and every step, however many.")

@@ -15,8 +15,8 @@ CONDITION_RTOL = 1e-2
 def condition_number(spectrum: Spectrum) -> Reading:
     """sigma_1 / sigma_k, k = min(rows, columns); infinite when sigma_k is below the resolution.
 
-    Exact means to 1 %.
-    Golub & Van Loan, Matrix Computations, 4th ed., 2.6.2 (spectral norm).
+    From 1. Golub & Van Loan, Matrix Computations, 4th ed., 2.6.2 (spectral norm). Undefined for a
+    zero matrix. Exact to 1 %: it is read for its order of magnitude.
 
     >>> import rankscope
     >>> rankscope.metrics.condition_number(rankscope.spectrum([[1.0, 0.0], [0.0, 4.0]])).value

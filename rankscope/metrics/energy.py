@@ -14,7 +14,10 @@ DEFAULT_SHARE = 0.99  # ours: a convention of low-rank compression, taken from n
 
 
 def energy_rank(spectrum: Spectrum, p: float = DEFAULT_SHARE) -> Reading:
-    """The least r whose r largest singular values hold a share p of sum sigma^2.
+    """The least r whose r largest singular values hold a share p of sum sigma^2, from 0 to k.
+
+    k = min(rows, columns); Eckart & Young 1936: W is within sqrt(1 - p) ||W||_F of a matrix of that
+    rank. Exact unless a share lies as near to p as it may be off.
 
     >>> import rankscope
     >>> rankscope.metrics.energy_rank(rankscope.spectrum([[10.0, 0.0], [0.0, 0.1]])).value
@@ -46,6 +49,7 @@ def distance_to_rank(spectrum: Spectrum, r: int) -> Reading:
 
     D(W, M_r) of Razin & Cohen, "Implicit regularization in deep learning may not be explainable
     by norms", NeurIPS 2020; by Eckart & Young 1936 it is the root of the squares beyond r.
+    From 0 to ||W||_F. Exact to one part in a million.
 
     >>> import rankscope
     >>> rankscope.metrics.distance_to_rank(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]]), 1).value

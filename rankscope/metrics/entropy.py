@@ -16,6 +16,8 @@ ZERO_MATRIX = "undefined for a zero matrix"
 def effective_rank(spectrum: Spectrum) -> Reading:
     """exp(-sum p_i ln p_i) with p = sigma / sum sigma and 0 ln 0 = 0; between 1 and k.
 
+    k = min(rows, columns). Undefined for a zero matrix. Exact to one part in a million.
+
     Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007,
     Definition 1: on the singular values themselves, not their squares.
 
@@ -34,6 +36,7 @@ def spectral_entropy(spectrum: Spectrum) -> Reading:
 
     Shannon's entropy of the spectrum, the logarithm of `effective_rank` (Roy & Vetterli 2007).
     Near rank one it is near 0, and as a share of itself less well known than its exponential.
+    Undefined for a zero matrix. Exact to one part in a million.
 
     >>> import rankscope
     >>> rankscope.metrics.spectral_entropy(rankscope.spectrum([[2.0, 0.0], [0.0, 2.0]])).value

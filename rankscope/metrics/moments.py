@@ -10,9 +10,10 @@ ZERO_MATRIX = Reading(None, "undefined for a zero matrix")
 
 
 def stable_rank(spectrum: Spectrum) -> Reading:
-    """Squared Frobenius over squared spectral norm, between 1 and the rank.
+    """||W||_F^2 / sigma_1^2, squared Frobenius over squared spectral norm; between 1 and the rank.
 
-    Rudelson & Vershynin, "Sampling from large matrices", J. ACM 54(4), 2007.
+    Rudelson & Vershynin, "Sampling from large matrices", J. ACM 54(4), 2007. Undefined for a zero
+    matrix. Always exact.
 
     >>> import rankscope
     >>> rankscope.metrics.stable_rank(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
@@ -28,7 +29,8 @@ def participation_ratio(spectrum: Spectrum) -> Reading:
     """(sum sigma^2)^2 / sum sigma^4, between 1 and k.
 
     The inverse participation ratio's inverse on the eigenvalues of W^T W: Bell & Dean, "Atomic
-    vibrations in vitreous silica", Discuss. Faraday Soc. 50, 1970.
+    vibrations in vitreous silica", Discuss. Faraday Soc. 50, 1970. k = min(rows, columns).
+    Undefined for a zero matrix. Always exact.
 
     >>> import rankscope
     >>> rankscope.metrics.participation_ratio(rankscope.spectrum([[2.0, 0.0], [0.0, 2.0]])).value

@@ -15,6 +15,8 @@ from rankscope.resolution import READING_RTOL, power_error, real_reading, uncert
 def spectral_norm(spectrum: Spectrum) -> Reading:
     """The largest singular value, sigma_1.
 
+    Always exact.
+
     >>> import rankscope
     >>> rankscope.metrics.spectral_norm(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
     4.0
@@ -23,7 +25,9 @@ def spectral_norm(spectrum: Spectrum) -> Reading:
 
 
 def frobenius_norm(spectrum: Spectrum) -> Reading:
-    """The root of the sum of squares, taken from the entries and not from the singular values.
+    """(sum w_ij^2)^(1/2), taken from the entries and not from the singular values.
+
+    Every spectrum is checked against it. Always exact.
 
     >>> import rankscope
     >>> rankscope.metrics.frobenius_norm(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
@@ -33,7 +37,9 @@ def frobenius_norm(spectrum: Spectrum) -> Reading:
 
 
 def nuclear_norm(spectrum: Spectrum) -> Reading:
-    """The sum of the singular values (trace norm).
+    """The sum of the singular values, sum sigma (trace norm).
+
+    From ||W||_F to sqrt(k) ||W||_F, k = min(rows, columns). Exact to one part in a million.
 
     >>> import rankscope
     >>> rankscope.metrics.nuclear_norm(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
@@ -50,7 +56,8 @@ def nuclear_norm(spectrum: Spectrum) -> Reading:
 def schatten_norm(spectrum: Spectrum, p: float) -> Reading:
     """(sum sigma^p)^(1/p), p > 0; a quasi-norm for p < 1.
 
-    p = 1 is the nuclear norm, p = 2 the Frobenius norm.
+    p = 1 is the nuclear norm, p = 2 the Frobenius norm. Infinite where it is beyond the range of
+    float64. Exact to one part in a million.
 
     Raises:
         UsageError: p is not positive.

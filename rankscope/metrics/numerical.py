@@ -14,15 +14,16 @@ Rule = Literal["storage", "numpy"]
 
 
 def numerical_rank(spectrum: Spectrum, rule: Rule = "storage") -> Reading:
-    """The number of singular values above the rounding noise of the stored type.
+    """The number of singular values above the rounding noise of the stored type, from 0 to k.
 
-    Threshold: u * (largest row norm + largest column norm), u the unit round-off of the type
-    that the matrix was stored in. Rounding adds entries of size at most u |w_ij|; where they are
-    independent this sum bounds their spectral norm up to a logarithm (Bandeira & van Handel 2016,
-    doi:10.1214/15-AOP1025), so what is above it is signal. Entries so small that they are
-    subnormal are rounded by up to half the type's smallest number eta instead, which adds
-    eta / 2 * (sqrt(rows) + sqrt(columns)). Where the threshold lies below what float64 can
-    resolve (float64 weights), what is not resolved is not counted, and the reading says so.
+    k = min(rows, columns). Threshold: u * (largest row norm + largest column norm), u the unit
+    round-off of the type that the matrix was stored in. Rounding adds entries of size at most u
+    |w_ij|; where they are independent this sum bounds their spectral norm up to a logarithm
+    (Bandeira & van Handel 2016, doi:10.1214/15-AOP1025), so what is above it is signal. Entries so
+    small that they are subnormal are rounded by up to half the type's smallest number eta instead,
+    which adds eta / 2 * (sqrt(rows) + sqrt(columns)). Where the threshold lies below what float64
+    can resolve (float64 weights), what is not resolved is not counted, and the reading is not
+    exact.
 
     `rule="numpy"` is `numpy.linalg.matrix_rank`'s rule in
     float64, max(shape) * 2^-52 * sigma_1, for comparison: it reads full rank whenever a

@@ -17,9 +17,10 @@ ZERO_MATRIX = "undefined for a zero matrix"
 
 
 def nuclear_ratio(spectrum: Spectrum) -> Reading:
-    """Nuclear over Frobenius norm, in [1, sqrt(k)] with k = min(rows, columns).
+    """Nuclear over Frobenius norm, sum sigma / ||W||_F; from 1 to sqrt(k), k = min(rows, columns).
 
-    The penalty R(W) of P2: 1 for a matrix of rank one, sqrt(k) for an orthogonal one.
+    The penalty R(W) of P2: 1 for a matrix of rank one, sqrt(k) for an orthogonal one. Undefined for
+    a zero matrix. Exact to one part in a million.
 
     >>> import rankscope
     >>> rankscope.metrics.nuclear_ratio(rankscope.spectrum([[3.0, 0.0], [0.0, 4.0]])).value
@@ -36,7 +37,8 @@ def nuclear_ratio(spectrum: Spectrum) -> Reading:
 def schatten_ratio(spectrum: Spectrum, p: float, q: float) -> Reading:
     """Schatten p norm over Schatten q norm, p and q above 0.
 
-    P2's experiments use (1/2, 2/3), (1/3, 2/3) and (1/3, 1/2).
+    P2's experiments use (1/2, 2/3), (1/3, 2/3) and (1/3, 1/2). Where p < q it is at least 1, and 1
+    for a matrix of rank one. Undefined for a zero matrix. Exact to one part in a million.
 
     Raises:
         UsageError: p or q is not positive.

@@ -28,10 +28,10 @@ DEFAULT_EPS = 1e-3  # P1, Section 5: the threshold of its figures
 
 
 def rank(spectrum: Spectrum, eps: float = DEFAULT_EPS, norm: Norm = "frobenius") -> Reading:
-    """The number of singular values strictly above eps * ||W||.
+    """The number of singular values strictly above eps * ||W||, from 0 to k = min(rows, columns).
 
     P1, Section 4.1. `norm` is what eps is relative to: `frobenius`, `spectral`, or `none` for
-    an absolute threshold.
+    an absolute threshold. Exact unless a value lies as near to the threshold as it may be off.
 
     >>> import rankscope
     >>> spectrum = rankscope.spectrum([[3.0, 0.0], [0.0, 1e-4]])
@@ -47,11 +47,12 @@ def rank(spectrum: Spectrum, eps: float = DEFAULT_EPS, norm: Norm = "frobenius")
 def approximation_rank(
     spectrum: Spectrum, eps: float = DEFAULT_EPS, norm: Norm = "frobenius"
 ) -> Reading:
-    """The least r with a matrix of rank r within eps * ||W|| of W.
+    """The least r with a matrix of rank r within eps * ||W|| of W, from 0 to k.
 
-    The quantity that P1's Theorem 3.3 bounds. By Eckart-Young-Mirsky the distance is
-    sigma_(r+1) in the spectral norm, where this equals `rank`, and the root of the sum of the
-    squares beyond r in the Frobenius norm. With `none`, eps is an absolute Frobenius distance.
+    k = min(rows, columns). The quantity that P1's Theorem 3.3 bounds. By Eckart-Young-Mirsky the
+    distance is sigma_(r+1) in the spectral norm, where this equals `rank`, and the root of the sum
+    of the squares beyond r in the Frobenius norm. With `none`, eps is an absolute Frobenius
+    distance. Exact unless a distance lies as near to the threshold as it may be off.
 
     >>> import rankscope
     >>> spectrum = rankscope.spectrum([[3.0, 0.0], [0.0, 1e-4]])
@@ -88,7 +89,8 @@ def approximation_rank(
 def head_mass(spectrum: Spectrum, eps: float = DEFAULT_EPS, norm: Norm = "frobenius") -> Reading:
     """The share of the nuclear norm in the singular values that `rank` counts, from 0 to 1.
 
-    What P1's Figs. 16-17 show of the "large" singular values, as one number.
+    What P1's Figs. 16-17 show of the "large" singular values, as one number. Undefined for a zero
+    matrix. Exact to one part in a million, and no value that counts may be on the other side.
 
     >>> import rankscope
     >>> rankscope.metrics.head_mass(rankscope.spectrum([[3.0, 0.0], [0.0, 1.0]]), eps=0.5).value

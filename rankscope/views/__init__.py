@@ -1,6 +1,6 @@
-"""The views: from a report to text. The suffix of an output file chooses one.
+"""The views: from a report to a file. Its suffix chooses one.
 
-A new view is one file with a `render(report) -> str`, and one entry in `VIEWS`. Beside them stand
+A new view is one file with a `render(report)`, and one entry in `VIEWS`. Beside them stand
 the modules that make a report of a record. Only the view that is asked for is imported.
 """
 
@@ -21,35 +21,49 @@ class View:
 
     Attributes:
         suffix: of the files that this view writes.
-        render: from the report to the file's text.
+        render: from the report to the file's content.
+        check: raises `UsageError` where what it needs is not installed.
     """
 
     suffix: str
-    render: Callable[[Report], str]
+    render: Callable[[Report], bytes]
+    check: Callable[[], None] = lambda: None
 
 
-def _document(report: Report) -> str:
+def _document(report: Report) -> bytes:
     from rankscope.views import document
 
-    return document.render(report)
+    return document.render(report).encode("utf-8")
 
 
-def _csv(report: Report) -> str:
+def _csv(report: Report) -> bytes:
     from rankscope.views import csv
 
-    return csv.render(report)
+    return csv.render(report).encode("utf-8")
 
 
-def _markdown(report: Report) -> str:
+def _markdown(report: Report) -> bytes:
     from rankscope.views import markdown
 
-    return markdown.render(report)
+    return markdown.render(report).encode("utf-8")
 
 
-def _page(report: Report) -> str:
+def _page(report: Report) -> bytes:
     from rankscope.views import html
 
-    return html.page(report)
+    return html.page(report).encode("utf-8")
+
+
+def _parquet(report: Report) -> bytes:
+    from rankscope.views import parquet
+
+    return parquet.render(report)
+
+
+def _check_parquet() -> None:
+    from rankscope.parquet import check_installed
+
+    check_installed()
 
 
 VIEWS: tuple[View, ...] = (
@@ -57,6 +71,7 @@ VIEWS: tuple[View, ...] = (
     View(".csv", _csv),
     View(".md", _markdown),
     View(".html", _page),
+    View(".parquet", _parquet, _check_parquet),
 )
 
 
@@ -64,22 +79,23 @@ def save(report: Report, path: Path) -> None:
     """Write to a file, whole or not at all; its suffix chooses the view.
 
     Raises:
-        UsageError: no view has this suffix.
+        UsageError: no view has this suffix, or what it needs is not installed.
         OutputFailed: it could not be written; an old file is intact.
     """
-    text = view_for(path).render(report)
+    content = view_for(path).render(report)
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(content)
 
 
 def view_for(path: Path) -> View:
     """The view that a file's suffix asks for.
 
     Raises:
-        UsageError: no view has this suffix.
+        UsageError: no view has this suffix, or what it needs is not installed.
     """
     for view in VIEWS:
         if path.suffix.lower() == view.suffix:
+            view.check()
             return view
     known = ", ".join(view.suffix for view in VIEWS)
     raise UsageError(f"{path}: suffix {path.suffix!r} names no view, expected one of {known}")

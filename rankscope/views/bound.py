@@ -43,6 +43,7 @@ def report(table: BoundTable) -> Report:
         remarks=lambda _: _remarks(table),
         document=table.to_document,
         rows=lambda: _rows(table),
+        part="rows",
     )
 
 

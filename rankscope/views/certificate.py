@@ -37,6 +37,7 @@ def report(certification: Certification) -> Report:
         remarks=lambda everything: _remarks(certification, everything=everything),
         document=certification.to_document,
         rows=lambda: _rows(certification),
+        part="pairs",
     )
 
 

@@ -192,7 +192,17 @@ def _remarks(found: Difference, *, everything: bool) -> list[Remark]:
 
 def _structure(found: Difference, *, everything: bool) -> Iterator[str]:
     """A line for each kind of thing that is not a change of numbers."""
-    told = {
+    for kind, texts in structure(found, everything=everything).items():
+        shown = texts if everything else texts[:MANY_NAMES]
+        more = len(texts) - len(shown)
+        if texts:
+            rest = f" and {more} more (--all names them)" if more else ""
+            yield f"{kind}: {', '.join(map(printable, shown))}{rest}"
+
+
+def structure(found: Difference, *, everything: bool) -> dict[str, list[str]]:
+    """What is not a change of numbers, by kind, each in words; not yet printable."""
+    return {
         "removed": [_alone(row) for row in found.removed],
         "added": [_alone(row) for row in found.added],
         "renamed": [row["before"] + ARROW + row["after"] for row in found.renamed],
@@ -203,12 +213,6 @@ def _structure(found: Difference, *, everything: bool) -> Iterator[str]:
         ],
         "retyped": _retyped(found, everything=everything),
     }
-    for kind, texts in told.items():
-        shown = texts if everything else texts[:MANY_NAMES]
-        more = len(texts) - len(shown)
-        if texts:
-            rest = f" and {more} more (--all names them)" if more else ""
-            yield f"{kind}: {', '.join(map(printable, shown))}{rest}"
 
 
 def _retyped(found: Difference, *, everything: bool) -> list[str]:

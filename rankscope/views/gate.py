@@ -48,6 +48,7 @@ def report(verdict: Verdict, *, narrow: bool = False) -> Report:
         remarks=lambda everything: _remarks(verdict, everything=everything),
         document=verdict.to_document,
         rows=lambda: _rows(verdict),
+        part="findings",
     )
 
 

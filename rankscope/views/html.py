@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 from rankscope.text import printable
 from rankscope.views.grid import Grid
-from rankscope.views.report import Report
+from rankscope.views.report import Remark, Report
 
 # The page stands alone: no script, nothing fetched.
 STYLE = """
@@ -17,14 +18,13 @@ STYLE = """
 body { margin: 2rem; color: var(--text); background: var(--back);
   font: 13px/1.5 system-ui, sans-serif }
 table { border-collapse: collapse; margin-bottom: 2.5rem; font-variant-numeric: tabular-nums }
-caption { padding-bottom: .5rem; text-align: left; font-weight: 600 }
+caption { padding-bottom: .5rem }
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line) }
 th { position: sticky; top: 0; background: var(--back); vertical-align: bottom;
   white-space: normal; box-shadow: inset 0 -1px var(--dim) }
-.word { text-align: left }
 p { color: var(--dim) }
-p.lacking, p.strong { color: inherit; font-weight: 600 }
+p.lacking, p.strong { color: inherit }
 @page { size: landscape; margin: 1cm }
 @media print {
   body { margin: 0; font-size: 8px; color: #000; background: #fff }
@@ -35,6 +35,14 @@ p.lacking, p.strong { color: inherit; font-weight: 600 }
   .word { white-space: normal; overflow-wrap: anywhere }
 }
 """
+
+
+# Not of a class: a notebook has a style of its own, Jupyter's with every cell to the right, others'
+# to the left, and knows no classes of ours. Colours are left to its theme.
+RIGHT = ' style="text-align:right"'
+LEFT = ' style="text-align:left"'
+BOLD = ' style="font-weight:600"'
+TITLE = ' style="text-align:left;font-weight:600"'
 
 
 def page(report: Report) -> str:
@@ -49,25 +57,39 @@ def page(report: Report) -> str:
 
 
 def render(report: Report, *, everything: bool = False) -> str:
-    """Tables without a style of their own, so that the notebook's theme applies."""
-    parts = [_grid(grid) for grid in report.grids(everything)]
-    for remark in report.remarks(everything):
-        kind = " class=strong" if remark.strong else " class=lacking" if remark.lacking else ""
-        parts.append(f"<p{kind}>{escape(remark.text)}</p>")
+    """The report without colours of its own, so that the notebook's theme applies."""
+    return fragment(report.grids(everything), report.remarks(everything))
+
+
+def fragment(grids: Iterable[Grid], remarks: Iterable[Remark]) -> str:
+    """Tables, and lines below them."""
+    parts = [_grid(grid) for grid in grids]
+    for remark in remarks:
+        kind = "strong" if remark.strong else "lacking" if remark.lacking else ""
+        look = f" class={kind}{BOLD}" if kind else ""
+        parts.append(f"<p{look}>{escape(remark.text)}</p>")
     return "\n".join(parts)
 
 
 def _grid(grid: Grid) -> str:
     head = _cells("th scope='col'", grid.headings, grid.labels)
     body = "\n".join(f"<tr>{_cells('td', row, grid.labels)}</tr>" for row in grid.rows)
-    caption = f"<caption>{escape(grid.title)}</caption>"
-    return f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    caption = f"<caption{TITLE}>{escape(grid.title)}</caption>"
+    rows = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
+    return f"<table{RIGHT}>{caption}\n{rows}</table>"
 
 
 def _cells(tag: str, texts: tuple[str, ...], labels: int) -> str:
     """Cells of one row, the leading ones words; `tag` may have attributes."""
     end = tag.partition(" ")[0]
     return "".join(
-        f"<{tag}{' class=word' if i < labels else ''}>{escape(text)}</{end}>"
+        f"<{tag} class=word{LEFT}>{escape(text)}</{end}>"
+        if i < labels
+        else f"<{tag}>{_unbroken(text) if end == 'td' else escape(text)}</{end}>"
         for i, text in enumerate(texts)
     )
+
+
+def _unbroken(text: str) -> str:
+    """A value in one line: `32 → 16`."""
+    return escape(text).replace(" ", "&nbsp;")

@@ -37,6 +37,7 @@ class Report:
         remarks: the lines below them; likewise.
         document: the JSON document.
         rows: headings and rows of one flat table; cells are numbers, text or None.
+        part: the key of the document's rows that this table is of.
     """
 
     title: str
@@ -44,3 +45,4 @@ class Report:
     remarks: Callable[[bool], Sequence[Remark]]
     document: Callable[[], dict[str, Any]]
     rows: Callable[[], tuple[Sequence[str], Iterable[Sequence[Any]]]]
+    part: str = "matrices"

@@ -42,17 +42,17 @@ def is_sweep(table: Table) -> bool:
 
 def sweep_grids(table: Table) -> list[Grid]:
     """The runs, sorted by what varies; the means over runs that differ in nothing but the seed."""
-    runs = sorted(table.runs, key=_order)
+    runs = sorted(table.runs, key=run_order)
     varied = [key for key in SETTINGS if len({run[key] for run in runs}) > 1]
     same = [
-        f"{SETTINGS[key]} {_cut(_setting(runs[0][key]))}"
+        f"{SETTINGS[key]} {_cut(setting_text(runs[0][key]))}"
         for key in SETTINGS
         if key not in varied and runs[0][key] not in QUIET
     ]
     if len({run["step"] for run in runs}) > 1:
         varied.append("step")  # they ended at different ones
     title = f"{len(runs)} runs" + (f": {', '.join(same)}" if same else "")
-    grids = [_grid(title, table, runs, varied, names=_names(runs))]
+    grids = [_grid(title, table, runs, varied, names=run_names(runs))]
     shown = [key for key in varied if key not in ("seed", "step")]
     levels = _groups(runs, shown)
     if 1 < len(levels) < len(runs):
@@ -63,7 +63,8 @@ def sweep_grids(table: Table) -> list[Grid]:
     return [*grids, *_crossings(table)]
 
 
-def _order(run: Row) -> tuple[object, ...]:
+def run_order(run: Row) -> tuple[object, ...]:
+    """What runs are sorted by: how they were trained, then their names."""
     words = ("model", "data", "optimiser")
     numbers = ("B", "mu", "weight_decay", "momentum", "nesterov", "seed")
     return (
@@ -73,7 +74,7 @@ def _order(run: Row) -> tuple[object, ...]:
     )
 
 
-def _names(runs: Sequence[Row]) -> list[str]:
+def run_names(runs: Sequence[Row]) -> list[str]:
     """The sources without the directory that they share."""
     sources = [run["source"] for run in runs]
     shared = os.path.commonpath(sources) if len(set(map(os.path.isabs, sources))) == 1 else ""
@@ -95,7 +96,7 @@ def _grid(
     cells = tuple(
         (
             name,
-            *(shortened(_setting(row[key]), MANY_LETTERS) for key in varied),
+            *(shortened(setting_text(row[key]), MANY_LETTERS) for key in varied),
             *(number(row.get(key)) for key in keys),
         )
         for name, row in zip(names, rows, strict=True)
@@ -104,7 +105,8 @@ def _grid(
     return Grid(title, heads, cells, labels=1, optional=max(0, len(keys) - 2))
 
 
-def _setting(value: object) -> str:
+def setting_text(value: object) -> str:
+    """A setting as a person reads it: a word, or a number in six digits."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -157,8 +159,8 @@ def _crossing(varied: str, levels: Sequence[float], rows: Sequence[Row]) -> Grid
     word = SETTINGS[varied]
     heads = (
         *("matrix", "crossing", "range", "agree"),
-        *(f"mass at {_setting(level)}" for level in levels),
+        *(f"mass at {setting_text(level)}" for level in levels),
     )
-    ends = f"{word} {_setting(levels[0])} to {_setting(levels[-1])}"
+    ends = f"{word} {setting_text(levels[0])} to {setting_text(levels[-1])}"
     title = f"where spectra cross from {ends}: so many values are large, with so much of the mass"
     return Grid(title, heads, cells, labels=1, optional=len(levels))

@@ -84,7 +84,7 @@ def test_momentum_can_be_stated(run: Run, foreign: Path) -> None:
         (("--mu", -1), "--mu"),
         (("--m", 0), "--m"),
         (("--average", "most"), "--average"),
-        (("--spectra",), "-o FILE.csv or FILE.h5"),
+        (("--spectra",), "-o FILE.csv, .h5 or .parquet"),
         (("--spectra", "--json", "-o", "x.csv"), "no --json"),
     ],
 )
@@ -192,7 +192,7 @@ class TestSpectra:
             sigma = [float(line.split(",")[4]) for line in target.read_text().splitlines()[1:]]
             assert sigma[:6] == pytest.approx([3.0] * 6)
 
-    @pytest.mark.parametrize("suffix", [".csv", ".h5"])
+    @pytest.mark.parametrize("suffix", [".csv", ".h5", ".parquet"])
     def test_that_are_lacking_are_said_and_exit_with_4(
         self, run: Run, tmp_path: Path, suffix: str
     ) -> None:

@@ -1,4 +1,4 @@
-"""What all figures share: sizes, colours and words.
+"""What the figures of the papers share: RankScope's sizes and colours, and words of their own.
 
 Colours are ordered where what varies is ordered, dark to light along viridis, which the
 colour-blind see as well and which prints in grey in the same order.
@@ -7,54 +7,49 @@ colour-blind see as well and which prints in grey in the same order.
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rankscope.figures import (
+    HEIGHT,
+    UNORDERED,
+    blank,
+    colour_bar,
+    columns_of,
+    legend_below,
+    only_outer_labels,
+    shades,
+    shown,
+)
 from trainers.recipes.manifest import Group, Label, Manifest
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-HEIGHT = 1.5  # inches, of one pair of axes
+__all__ = [
+    "GREY",
+    "HEIGHT",
+    "UNORDERED",
+    "axis_name",
+    "blank",
+    "colour_bar",
+    "columns_of",
+    "described",
+    "epoch_axis",
+    "heading",
+    "in_order",
+    "legend_below",
+    "legend_under",
+    "levels",
+    "only_outer_labels",
+    "run_colours",
+    "shades",
+    "shown",
+    "without_runs",
+]
 
 UNDER = -0.35  # of the height of axes: below the name of the horizontal one
-
-LETTERS = 12  # of the title on an inch, with some room at the sides
-
-STYLE: Mapping[str, Any] = {
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "legend.fontsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "figure.facecolor": "white",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.6,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.5,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3,
-    "legend.frameon": False,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "pdf.fonttype": 42,  # text stays text, which Type 3 fonts are not for every printer
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rankscope",  # the same figure is the same file
-    "savefig.dpi": 200,
-}
-
-# Of viridis; the yellow beyond is lost on white paper.
-DARKEST, LIGHTEST = 0.0, 0.82
-
-# Okabe and Ito's colours for what has no order; yellow is left out.
-UNORDERED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 GREY = "0.45"
 
@@ -85,17 +80,6 @@ def axis_name(name: str) -> str:
     return AXIS_NAMES.get(name, name.replace("_", " "))
 
 
-def shown(label: Label) -> str:
-    """The value of a hyperparameter.
-
-    >>> shown(0.0005), shown(1e-05), shown(16), shown(None)
-    ('0.0005', '1e-5', '16', 'none')
-    """
-    if isinstance(label, float):
-        return f"{label:g}".replace("e-0", "e-")
-    return "none" if label is None else str(label)
-
-
 def described(labels: Mapping[str, Label]) -> str:
     """Hyperparameters with their values.
 
@@ -118,15 +102,6 @@ def is_ordered(labels: Sequence[Label]) -> bool:
 
 def _number(label: Label) -> float:
     return float(label or 0)
-
-
-def shades(count: int) -> list[str]:
-    """So many colours in an order, the first the darkest."""
-    import matplotlib as mpl
-    from matplotlib.colors import to_hex
-
-    span = (LIGHTEST - DARKEST) / max(1, count - 1)
-    return [to_hex(mpl.colormaps["viridis"](DARKEST + i * span)) for i in range(count)]
 
 
 def run_colours(panels: Sequence[Group]) -> dict[str, str]:
@@ -182,46 +157,7 @@ def epoch_axis(axes: Axes) -> None:
     axes.set_xlabel("epoch")
 
 
-def columns_of(width: float, least: float, panels: int) -> int:
-    """How many axes stand side by side on a width in inches, each at least `least` wide."""
-    return max(1, min(panels, int(width / least)))
-
-
-def blank(width: float, height: float, title: str) -> Figure:
-    """An empty figure, in inches, whose parts make room for each other."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(width * LETTERS)), fontsize=8.5)
-    return figure
-
-
 def heading(manifest: Manifest) -> str:
     """What stands above a figure whose axes do not name their panel where there is but one."""
     alone = [panel.title for panel in manifest.panels] if len(manifest.panels) == 1 else []
     return "; ".join([f"{manifest.recipe}: {manifest.title}", *filter(None, alone)])
-
-
-def legend_below(figure: Figure, entries: Mapping[str, Artist]) -> None:
-    """One legend for all axes, under them, where it covers nothing."""
-    if not entries:
-        return
-    longest = max(len(text) for text in entries)
-    # An entry is a handle of about 0.45 inches and letters of about 0.055.
-    fit = int(figure.get_figwidth() / (0.45 + 0.055 * longest))
-    rows = -(-len(entries) // max(1, fit))
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="outside lower center",
-        ncols=-(-len(entries) // rows),
-        handlelength=1.8,
-    )
-
-
-def only_outer_labels(axes: Sequence[Axes], columns: int) -> None:
-    """Tick labels and names of the vertical axes in the first column only."""
-    for index, one in enumerate(axes):
-        if index % columns:
-            one.tick_params(left=False, labelleft=False)
-            one.set_ylabel("")

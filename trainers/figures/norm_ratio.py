@@ -43,7 +43,10 @@ def draw(manifest: Manifest, runs: Runs, width: float) -> Figure:
     back = f"{gaps.pop():g}" if len(gaps) == 1 else "k"
     drawn[0].set_ylabel(rf"$\|W_{{t-{back}}}\|\,/\,\|W_t\|$")
     house.only_outer_labels(drawn, columns)
-    _explain_colours(figure, drawn, most)
+    # The layer next to the input is the darkest.
+    house.colour_bar(
+        figure, drawn, house.shades(most), ("1", str(most)), "layer, from the input on"
+    )
     return figure
 
 
@@ -73,16 +76,3 @@ def layer_lines(axes: Axes, run: Measured) -> int:
         points = [(now, quotients[name]) for _, now, quotients in pairs if name in quotients]
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.9, label=name)
     return len(names)
-
-
-def _explain_colours(figure: Figure, drawn: list[Axes], most: int) -> None:
-    """A bar of the colours: the layer next to the input is the darkest."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, NoNorm
-
-    scale = ScalarMappable(NoNorm(0, most - 1), ListedColormap(house.shades(most)))
-    bar = figure.colorbar(scale, ax=drawn, location="bottom", shrink=0.5, aspect=35, pad=0.03)
-    bar.set_ticks([0, most - 1], labels=["1", str(most)])
-    bar.set_label("layer, from the input on")
-    bar.ax.tick_params(length=0)
-    bar.outline.set_visible(False)

@@ -1,0 +1,148 @@
+"""`rankscope report`: a page that shows a model, a run, a sweep, or what has moved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rankscope.cli.measuring import (
+    DEFAULT_EPS,
+    Eps,
+    NormOption,
+    NoStore,
+    Store,
+    Verify,
+    Workers,
+    how_of,
+    store_warnings,
+)
+from rankscope.cli.options import (
+    INCOMPLETE,
+    Base,
+    Exclude,
+    GivenBatch,
+    GivenInputs,
+    GivenLambda,
+    GivenMomentum,
+    GivenMu,
+    GivenNesterov,
+    GivenWeightDecay,
+    Include,
+    Metrics,
+    Paths,
+    one_decay,
+)
+from rankscope.cli.output import announce, check_directory
+from rankscope.cli.progress import with_progress
+from rankscope.cli.screen import complain
+
+if TYPE_CHECKING:
+    from rankscope.cli.progress import Report
+
+
+def report(
+    paths: Paths,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The page; its name ends in .html.")
+    ] = Path("report.html"),
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since",
+            metavar="BEFORE",
+            help="A checkpoint; the page shows what PATH has moved since.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Metrics = None,
+    eps: Eps = None,
+    norm: NormOption = "frobenius",
+    include: Include = None,
+    exclude: Exclude = None,
+    base: Base = None,
+    workers: Workers = None,
+    store: Store = None,
+    no_store: NoStore = False,
+    verify: Verify = False,
+    average: Annotated[
+        Literal["marked", "all"],
+        typer.Option("--average", help="Means over the matrices that a run marks, or over all."),
+    ] = "marked",
+    batch: GivenBatch = None,
+    mu: GivenMu = None,
+    lambda_: GivenLambda = None,
+    weight_decay: GivenWeightDecay = None,
+    momentum: GivenMomentum = None,
+    nesterov: GivenNesterov = None,
+    inputs: GivenInputs = None,
+) -> None:
+    """Write one page that shows it all, to be opened in a browser or sent on.
+
+    PATH is what `rankscope analyze` takes: a model, a run, or several runs.
+    The page is a single file, loads nothing, and needs no network.
+    On it the threshold of the ranks can be moved.
+
+    Examples:
+
+        rankscope report model.safetensors
+
+        rankscope report runs/digits -o digits.html
+
+        rankscope report tuned/ --since base/ -o moved.html
+    """
+    from rankscope.matrices import Selection
+    from rankscope.reporting import check_page
+    from rankscope.training import Given
+
+    how = how_of(workers, store, no_store=no_store, verify=verify)
+    given = Given(batch, mu, one_decay(lambda_, weight_decay), momentum, nesterov, inputs)
+    if since is not None and (len(paths) > 1 or given.anything or average != "marked"):
+        raise typer.BadParameter(
+            "--since compares one PATH with BEFORE, which --average and how a run was trained do "
+            "not change"
+        )
+    check_page(output, [*paths, since, base])
+    check_directory(output)
+    levels = tuple(eps or (DEFAULT_EPS,))
+    selection = Selection(tuple(include or ()), tuple(exclude or ()))
+
+    def write(progress: Report | None) -> list[str]:
+        from rankscope import reporting
+        from rankscope.gate.baseline import METRICS
+
+        if since is not None:
+            return reporting.report_diff(
+                since,
+                paths[0],
+                path=output,
+                metrics=metric or METRICS,
+                eps=levels,
+                norm=norm,
+                selection=selection,
+                how=replace(how, progress=progress),
+                base=base,
+            )
+        return reporting.report(
+            *paths,
+            path=output,
+            metrics=metric or (),
+            eps=levels,
+            norm=norm,
+            selection=selection,
+            how=replace(how, progress=progress),
+            given=given,
+            average=average,
+            base=base,
+        )
+
+    with store_warnings():
+        lines = with_progress("measuring", write)
+    announce(output)
+    if lines:
+        from rankscope.views.report import Remark
+
+        complain([Remark(line, lacking=True) for line in lines], told=False)
+        raise typer.Exit(INCOMPLETE)

@@ -1,0 +1,136 @@
+"""The rank and the bounds on it as marks: over steps, and beside names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from rankscope.figures import house
+from rankscope.figures.columns import Drawn, key_at
+from rankscope.figures.dots import FULL, Dots, dot_rows, full_rank
+from rankscope.figures.groups import middle
+from rankscope.figures.steps import step_axis
+from rankscope.palette import LIGHT
+from rankscope.rows import Row
+from rankscope.table import Table
+from rankscope.trajectory import CLOSED, EXACT, MEASURED
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+# Each kind of bound: its name, colour and marker.
+BOUNDS: Mapping[str, tuple[str, str, str]] = {
+    CLOSED: ("bound, closed form", LIGHT.unordered[1], "^"),
+    EXACT: ("bound, exact count", LIGHT.unordered[2], "s"),
+    MEASURED: ("bound, measured norms", LIGHT.unordered[3], "D"),
+}
+
+# Points. What is drawn first is wider: the bounds are often equal, and lie on each other.
+WIDE = {CLOSED: 3.0, EXACT: 1.6, MEASURED: 0.8}
+
+MANY_MARKERS = 40  # on a line; more would hide it
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one place of a figure is about: a matrix, a kind of layers, a run, or a step.
+
+    Attributes:
+        rank: its rank.
+        bounds: by their column's name.
+        full: min(rows, columns).
+    """
+
+    rank: float
+    bounds: Mapping[str, float]
+    full: float
+
+
+def told_of(table: Table, rows: Sequence[Row], column: Drawn, *, mean: bool) -> Told:
+    """The mean over averaged matrices, where all have a value; or else the median."""
+    if mean:
+        rows = [row for row in rows if row["averaged"] is not False and row["status"] == "ok"]
+
+    def taken(key: str) -> float:
+        values = [row.get(key) for row in rows]
+        known = [float(value) for value in values if value is not None]
+        if not mean:
+            return middle(known)
+        return fmean(known) if known and len(known) == len(values) else math.nan
+
+    bounds = {name: taken(key_at(table, name, column.eps or 0)) for name in BOUNDS}
+    full = [min(row["shape"]) for row in rows]
+    return Told(taken(column.key), bounds, fmean(full) if full else math.nan)
+
+
+def steps_of(
+    axes: Axes, steps: Sequence[int], told: Sequence[Told], column: Drawn
+) -> dict[str, Artist]:
+    """Draws lines over the steps, their points hollow where vacuous; returns what a legend says."""
+    entries: dict[str, Artist] = {}
+    (entries[column.words],) = axes.plot(
+        steps, [one.rank for one in told], color=LIGHT.unordered[0], marker="o"
+    )
+    for name, (words, colour, marker) in BOUNDS.items():
+        values = [one.bounds[name] for one in told]
+        if all(map(math.isnan, values)):
+            continue
+        (entries[words],) = axes.plot(
+            steps,
+            values,
+            color=colour,
+            linewidth=WIDE[name],
+            marker=marker if len(steps) <= MANY_MARKERS else "",
+            markersize=4,
+            markerfacecolor="white",
+        )
+        kept = [i for i, one in enumerate(told) if one.bounds[name] < one.full]
+        axes.plot(
+            [steps[i] for i in kept],
+            [values[i] for i in kept],
+            color=colour,
+            linestyle="",
+            marker=marker if len(steps) <= MANY_MARKERS else "",
+            markersize=4,
+        )
+    (entries[FULL],) = axes.plot(
+        steps, [one.full for one in told], color=LIGHT.muted, linewidth=0.8, linestyle=":"
+    )
+    if has_zero(told):
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_yscale("log")
+        house.whole_log_axis(axes.yaxis)
+    step_axis(axes)
+    return entries
+
+
+def has_zero(told: Sequence[Told]) -> bool:
+    """Whether a rank is below 1, as a large eps leaves it: no place on a logarithmic axis."""
+    return any(one.rank < 1 for one in told)
+
+
+def names_of(
+    axes: Axes, names: Sequence[str], told: Sequence[Told], column: Drawn
+) -> dict[str, Artist]:
+    """Draws dots beside names, hollow where vacuous; returns what a legend says."""
+    dots = [full_rank([one.full for one in told])]
+    for name, (words, colour, marker) in BOUNDS.items():
+        values = [one.bounds[name] for one in told]
+        hollow = [not one.bounds[name] < one.full for one in told]
+        dots.append(Dots(words, colour, marker, values, hollow))
+    ranks = [one.rank for one in told]
+    dots.append(Dots(column.words, LIGHT.unordered[0], "o", ranks))
+    entries = dot_rows(axes, names, dots)
+    if has_zero(told):
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
+    else:
+        axes.set_xscale("log")
+        house.whole_log_axis(axes.xaxis)
+    return entries

@@ -1,0 +1,94 @@
+"""Lines over the steps of a run: of each matrix, or of a kind of layers where there are many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rankscope.figures import house
+from rankscope.figures.groups import middle
+from rankscope.figures.runs import Look, ordered, unordered
+from rankscope.figures.words import FILLER, plain, plain_names
+from rankscope.layerkinds import by_layer_kind
+from rankscope.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEW = 6  # lines that are told apart by their shades, each named in a legend
+
+MANY = 48  # lines in a pair of axes; of more, medians over layers of a kind
+
+LETTERS = 44  # of a name in a legend
+
+THIN, THICK = 0.8, 1.8  # points, of the lines of matrices and of their mean
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """The matrices of a run as lines.
+
+    Attributes:
+        members: by what a legend calls a line, the matrices that it is the median of.
+        looks: by the same.
+        named: whether the legend lists them; else a bar of colours tells.
+    """
+
+    members: Mapping[str, Sequence[str]]
+    looks: Mapping[str, Look]
+    named: bool
+
+
+def tracks_of(rows: Sequence[Row]) -> Tracks:
+    """The lines for these matrices, whatever the snapshot."""
+    once = list({row["name"]: row for row in rows}.values())
+    names = [row["name"] for row in once]
+    if len(names) <= MANY:
+        named = len(names) <= FEW
+        told = plain_names(names, LETTERS) if named else names
+        return Tracks(dict(zip(told, ([n] for n in names), strict=True)), ordered(told), named)
+    groups = {
+        plain(label.replace(FILLER, "", 1), LETTERS): [row["name"] for row in group]
+        for label, group in by_layer_kind(once).items()
+    }
+    return Tracks(groups, unordered(list(groups)), named=True)
+
+
+def track_lines(axes: Axes, tracks: Tracks, rows: Sequence[Row], key: str) -> dict[str, Artist]:
+    """Draws a column over the steps; returns what the legend says."""
+    steps = sorted({row["step"] for row in rows if row["step"] is not None})
+    values = {(row["name"], row["step"]): row.get(key) for row in rows}
+    entries: dict[str, Artist] = {}
+    for told, names in tracks.members.items():
+        look = tracks.looks[told]
+        line = [middle([values.get((name, step)) for name in names]) for step in steps]
+        (entries[told],) = axes.plot(
+            steps, line, color=look.colour, linestyle=look.style, linewidth=THIN
+        )
+    return entries if tracks.named else {}
+
+
+def track_bar(figure: Figure, axes: Sequence[Axes], tracks: Tracks) -> None:
+    """The bar of colours of lines that no legend lists."""
+    if not tracks.named:
+        shades = [look.colour for look in tracks.looks.values()]
+        ends = ("1", str(len(shades)))
+        name = "matrix, in the order of the table"
+        house.colour_bar(figure, axes, shades, ends, name, house.bar_pad(figure))
+
+
+def step_axis(axes: Axes) -> None:
+    """A horizontal axis of training steps, whole ones."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.set_xlabel("step")
+
+
+def heights(tracks: Tracks, others: Sequence[str], width: float) -> float:
+    """Inches that the legend and the bar of colours take; `others` are the legend's other names."""
+    names = [*(tracks.members if tracks.named else ()), *others]
+    return house.LEGEND * house.legend_rows(width, names) + house.BAR * (not tracks.named)

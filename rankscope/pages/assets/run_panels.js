@@ -1,0 +1,91 @@
+"use strict";
+
+/**
+ * Panels one below the other over one axis of steps, so that what is zoomed in one is in all.
+ *
+ * @typedef {object} Panel
+ * @property {string} title
+ * @property {object[]} traces of Plotly, without axes
+ * @property {object} [axis] what is special about its y axis
+ * @property {(axis: string) => object[]} [shapes] behind the lines
+ */
+const runPanels = (() => {
+  const TALL = 132; // pixels of one panel
+  const GAP = 40; // between two, with the title of the lower one
+  const TOP = 30;
+  const BOTTOM = 48;
+
+  /** @param {number} count @param {number} [tall] pixels of each */
+  const height = (count, tall = TALL) => TOP + count * tall + (count - 1) * GAP + BOTTOM;
+
+  /**
+   * @param {Panel[]} panels
+   * @param {string} unit of the axis that they share
+   * @param {{tall?: number, xaxis?: object}} [own] pixels of each; what is special about the axis
+   */
+  const drawn = (panels, unit, { tall = TALL, xaxis = {} } = {}) => {
+    const inner = height(panels.length, tall) - TOP - BOTTOM;
+    const layout = {
+      margin: { t: TOP, b: BOTTOM, l: 56 },
+      uirevision: JSON.stringify(xaxis), // the zoom stays when something else is chosen
+      xaxis: {
+        title: { text: unit }, exponentformat: "none", separatethousands: true,
+        anchor: panels.length > 1 ? `y${panels.length}` : "y",
+        showspikes: true, spikemode: "across", spikesnap: "data", spikethickness: 1,
+        spikedash: "dot", spikecolor: palette.muted, ...xaxis,
+      },
+      annotations: [],
+      shapes: [],
+    };
+    const traces = [];
+    panels.forEach((panel, i) => {
+      const suffix = i ? String(i + 1) : "";
+      const top = 1 - (i * (tall + GAP)) / inner;
+      layout[`yaxis${suffix}`] = {
+        domain: [Math.max(0, top - tall / inner), top], nticks: 5, tickfont: { size: 12 }, ...panel.axis,
+      };
+      layout.annotations.push({
+        text: `<b>${numbers.text(panel.title)}</b>`, xref: "paper", yref: "paper", x: 0, y: top,
+        xanchor: "left", yanchor: "bottom", showarrow: false, yshift: 3, align: "left",
+        font: { size: 13, color: palette.ink },
+      });
+      layout.shapes.push(...(panel.shapes?.(`y${suffix}`) ?? []));
+      traces.push(...panel.traces.map((trace) => ({ ...trace, yaxis: `y${suffix}` })));
+    });
+    return { traces, layout };
+  };
+
+  /**
+   * A logarithmic axis whose labels do not touch each other, whatever range the values have.
+   * @param {ArrayLike<number | null>[]} lists @param {number} [most] labels
+   */
+  const logarithmic = (lists, most = 5) => {
+    let [least, largest] = [Infinity, 0];
+    for (const list of lists) {
+      for (let i = 0; i < list.length; i += 1) {
+        if (!(list[i] > 0) || list[i] === Infinity) continue;
+        least = Math.min(least, list[i]);
+        largest = Math.max(largest, list[i]);
+      }
+    }
+    const decades = largest > 0 ? Math.log10(largest / least) : 0;
+    if (decades >= 2) return { type: "log", dtick: Math.ceil(decades / most) };
+    // Within a decade the digits 2 and 5 are labelled too, within a part of it whatever fits.
+    return decades > 0.5 ? { type: "log", dtick: "D2" } : { type: "log", nticks: most };
+  };
+
+  /** Once a frame, however often it is asked for. @param {() => void} act */
+  const coalesced = (act) => {
+    let waiting = false;
+    return () => {
+      if (waiting) return;
+      waiting = true;
+      requestAnimationFrame(() => {
+        waiting = false;
+        act();
+      });
+    };
+  };
+
+  return Object.freeze({ height, drawn, logarithmic, coalesced });
+})();

@@ -29,7 +29,9 @@ from typer.testing import CliRunner
 
 import rankscope
 from docs.building import examples, reference, terminal
+from docs.building.doctests import fenced
 from docs.building.material import RUN
+from docs.building.running import run
 from rankscope import integrations
 from rankscope.cli.app import app
 from rankscope.metrics import METRICS
@@ -57,7 +59,7 @@ ONLY_PRINTED = {
     "commands/check.md": "fails: 1 of 57 matrices breaks a rule",
     "commands/diff.md": "16 moved, by 10 % of their norm in 4 directions",
     "commands/inspect.md": "the last of 11 snapshots",
-    "commands/plot.md": "wrote spectra.svg",
+    "commands/plot.md": "wrote rank.svg",
     "commands/report.md": "wrote moved.html",
     "commands/watch.md": "step 3360 (epoch 40), 11 snapshots",
 }
@@ -270,6 +272,25 @@ class TestExamples:
         assert page.text.endswith("\n\n[![A line](page-made/p.svg)](page-made/p.svg)\n\nafter\n")
         assert page.files == {PurePosixPath("x/page-made/p.svg"): b"new\n"}
         assert (tmp_path / "start/given").read_text() == "as it was\n"
+
+    def test_examples_of_docstrings_are_code(self, site: Path) -> None:
+        assert fenced("Twice.\n\n>>> 1 + 1\n2\n\nRaises:") == (
+            "Twice.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nRaises:"
+        )
+        assert "<blockquote>" not in built(site, "api.md")
+
+    def test_what_was_on_another_screen_is_gone(self) -> None:
+        drawn = "\x1b[?1049h\x1b[H\x1b[31mlive\x1b[0m\x1b[?1049l"
+        assert parsed(terminal.to_html(f"before\r\n{drawn}after\r\n")).outputs == ["before\nafter"]
+
+    def test_ctrl_c_ends_what_goes_on(self, tmp_path: Path) -> None:
+        (tmp_path / "here").mkdir()
+        ended = run(
+            "echo ready; trap 'echo told; exit 3' INT; while :; do sleep 0.1; done",
+            tmp_path / "here",
+            until="ready",
+        )
+        assert (ended.output.replace("\r", ""), ended.code) == ("ready\ntold\n", 3)
 
     def test_colours_and_hostile_text(self) -> None:
         made = terminal.to_html("\x1b[1;36mhead\x1b[0m <script> & \x1b[2mdim\x1b[0m\r\n")

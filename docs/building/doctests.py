@@ -21,9 +21,5 @@ class Doctests(Extension):
 
 
 def fenced(text: str) -> str:
-    r"""A docstring whose examples are fenced.
-
-    >>> fenced("Twice.\n\n>>> 1 + 1\n2\n\nRaises:")
-    'Twice.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nRaises:'
-    """
+    """A docstring whose examples are fenced."""
     return EXAMPLE.sub(lambda match: f"```pycon\n{match[0]}\n```", text)

@@ -32,6 +32,9 @@ BOUNDS: Mapping[str, tuple[str, str, str]] = {
 # Points. What is drawn first is wider: the bounds are often equal, and lie on each other.
 WIDE = {CLOSED: 3.0, EXACT: 1.6, MEASURED: 0.8}
 
+# Numbers on the axes of the bounds, the latter as narrow as axes of dots are.
+UPWARDS, ACROSS = 8, 4
+
 MANY_MARKERS = 40  # on a line; more would hide it
 
 
@@ -105,7 +108,7 @@ def steps_of(
         axes.set_ylim(bottom=0)
     else:
         axes.set_yscale("log")
-        house.whole_log_axis(axes.yaxis)
+        house.whole_log_axis(axes.yaxis, UPWARDS)
     step_axis(axes)
     return entries
 
@@ -132,5 +135,5 @@ def names_of(
         axes.set_xlim(left=0)
     else:
         axes.set_xscale("log")
-        house.whole_log_axis(axes.xaxis)
+        house.whole_log_axis(axes.xaxis, ACROSS)
     return entries

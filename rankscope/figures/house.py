@@ -6,6 +6,7 @@ without pyplot, whose figures stay in memory until somebody closes them.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,8 +32,6 @@ LEGEND = 0.17  # inches, of a row of a legend
 BAR = 0.5  # inches, of a bar of colours with its name
 
 HEAD = 0.7  # inches, of the title above the axes and the names below them
-
-DECADES = 100  # the quotient of an axis' ends up to which ticks stand between powers of ten
 
 LETTERS = 12  # of the title on an inch, with some room at the sides
 
@@ -139,13 +138,16 @@ def from_zero(axes: Sequence[Axes]) -> None:
     axes[0].set_ylim(0, 1.06 * top if top > 0 else 1)
 
 
-def whole_log_axis(axis: Axis) -> None:
-    """Plain numbers on a logarithmic axis of ranks: 20, 50, 100; of many decades their ends."""
+def whole_log_axis(axis: Axis, most: int) -> None:
+    """At most so many plain numbers on a logarithmic axis of ranks: 20, 50, 100; or 10, 100."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
-    subs = (1.0, 2.0, 5.0) if low > 0 and high < DECADES * low else (1.0,)
-    axis.set_major_locator(LogLocator(10, subs))
+    between = [(1.0, 2.0, 5.0), (1.0,)]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    counts = [sum(low <= s * 10**p <= high for p in powers for s in subs) for subs in between]
+    finest = next((subs for subs, n in zip(between, counts, strict=True) if n <= most), (1.0,))
+    axis.set_major_locator(LogLocator(10, finest, numticks=most))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
     axis.set_minor_formatter(NullFormatter())
 

@@ -21,6 +21,8 @@ FONT = "DejaVu Sans"  # comes with matplotlib, so that a figure is the same on e
 
 TITLE = 40  # letters of a path
 
+WIDE = 1.1  # of the room that so many usual letters have; most names are narrower
+
 FILLER = " projections"  # "value projections, layers 0-23": the word that goes without saying
 
 # At the end of a label: "layers 0-2, 4-23", "decoder layers 1-47 (24 of them)".
@@ -52,7 +54,7 @@ def plain(text: str, letters: int) -> str:
     text = shortened(visible, letters)
     # Fewer where they are wide ones, such as W.
     for fewer in range(letters - 1, 0, -1):
-        if sum(map(_width, text)) <= letters:
+        if sum(map(_width, text)) <= WIDE * letters:
             break
         text = shortened(visible, fewer)
     return text.replace("$", r"\$")

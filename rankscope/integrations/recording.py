@@ -210,5 +210,5 @@ class Recording:
                 follower.close(wait=error is None)
 
 
-def _plain(value: Any) -> int | float:
+def _plain(value: Any) -> Any:
     return value if isinstance(value, int) else float(value)

@@ -21,12 +21,13 @@ class Echo:
         self._before: list[Any] | None = None
 
     def off(self) -> None:
-        """Do not show what is typed; Ctrl-C and its like act as before."""
+        """Do not show what is typed, nor let Ctrl-S hold what is drawn; Ctrl-C acts as before."""
         if not FAULTS or not sys.stdin or not sys.stdin.isatty():
             return
         with suppress(*FAULTS):
             before = termios.tcgetattr(sys.stdin)
             without = list(before)
+            without[0] &= ~termios.IXON
             without[3] &= ~termios.ECHO
             self._before = before
             termios.tcsetattr(sys.stdin, termios.TCSANOW, without)

@@ -160,7 +160,8 @@ def _curves(curves: Sequence[Logged], steps: Steps, screen: Screen, height: int)
     ends = [number(one.points[-1][1]) for one in curves]
     name = max(len(one.label) for one in curves)
     left = max(len(word) for scale in scales for word in scale)
-    width = max(1, screen.width - name - left - max(map(len, ends)) - 3 * GAP)
+    right = max(map(len, ends))
+    width = max(1, screen.width - name - left - right - 3 * GAP)
     gap = " " * GAP
     lines = []
     for one, scale, end in zip(curves, scales, ends, strict=True):
@@ -172,7 +173,7 @@ def _curves(curves: Sequence[Logged], steps: Steps, screen: Screen, height: int)
             line = Text(f"{'' if row else one.label:<{name}}{gap}")
             line.append(f"{scale[row]:>{left}}{gap}", style="dim")
             line.append(part, style="cyan")
-            line.append("" if row else f"{gap}{end}", style="bold")
+            line.append("" if row else f"{gap}{end:>{right}}", style="bold")
             lines.append(line)
         lines += [Text("")] if height > 1 else []
     start, end = f"step {steps[0]}", str(steps[1])

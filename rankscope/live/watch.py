@@ -143,6 +143,8 @@ class Watch:
                 self._show()
                 self._view.check()
 
+        self._doing = f"measuring step {step}"
+        self._show()
         self._follower.measure(step, tick)
         self._doing = ""
 

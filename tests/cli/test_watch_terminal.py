@@ -141,6 +141,7 @@ def test_keys_that_are_pressed_do_not_show(run_dir: Path) -> None:
             screen.press(key)
         time.sleep(0.5)
         assert screen.lines() == before
+        screen.press("C-s")  # would hold the last picture back, and with it the end
         screen.press("C-c")
         restored(screen, 0)
         assert "not found" not in screen.text()
@@ -154,6 +155,7 @@ def test_ctrl_c_while_a_large_matrix_is_decomposed(run_dir: Path) -> None:
         watch(screen, run_dir, "step 1, 1 snapshot")
         safetensors.numpy.save_file({"w": large, "v": large.T}, run_dir / "step-2.safetensors")
         until(lambda: workers(screen.children()))
+        screen.wait_for("measuring step 2")
         # The picture goes on meanwhile.
         screen.resize(100, 30)
         until(lambda: len(screen.lines()[0]) <= 100 and "last" in screen.text(), 10)

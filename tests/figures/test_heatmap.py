@@ -26,7 +26,8 @@ def heatmap(*paths: Path, width: float = 7.0, **asked: Any) -> Figure:
 def cells(axes: Axes) -> dict[tuple[str, str], float]:
     """By kind and layer the values, where there are any."""
     (mesh,) = (one for one in axes.collections if isinstance(one, QuadMesh))
-    values = np.asarray(np.ma.masked_invalid(mesh.get_array()).filled(np.nan), float)
+    array: Any = mesh.get_array()
+    values = np.ma.masked_invalid(array).filled(np.nan)
     kinds = [label.get_text() for label in axes.get_yticklabels()]
     depths = [label.get_text() for label in axes.get_xticklabels()] or ["-"]
     return {

@@ -190,7 +190,7 @@ class TestSweep:
         assert told == [["μ = 0.1", "μ = 0.2", "μ = 0.3"], ["B = 2", "B = 4"]]
         handles = explained[1].get_legend().legend_handles  # type: ignore[union-attr]
         for batch, handle in zip((2, 4), handles, strict=True):
-            _, line = made.coloured(over_rate, handle.get_color())  # type: ignore[union-attr]
+            _, line = made.coloured(over_rate, handle.get_color())
             assert made.x_of(line) == [0.1, 0.2, 0.3]
             expected = [
                 fmean(map(counted, made.weights(2, 10, mu * 50 / batch).values()))

@@ -98,6 +98,22 @@ def drawn(page: Opened, section: str, which: int = 0) -> dict[str, Any]:
     return found
 
 
+def hovered(page: Opened, section: str, curve: int, which: int = 0) -> str:
+    """What is shown beside the first point of a line when one points at it."""
+    drawn(page, section, which)
+    found: str = page.eval(
+        """([section, which, curve]) => {
+        const plot = document.querySelectorAll(`#${section} .plot`)[which];
+        const { xaxis, yaxis } = plot._fullData[curve];
+        const subplot = xaxis + yaxis;
+        Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: 0 }], subplot);
+        return plot.querySelector(".hoverlayer").textContent;
+        }""",
+        [section, which, curve],
+    )
+    return found
+
+
 def choose(page: Opened, section: str, label: str, value: str) -> None:
     """Choose from a list by its label, as a person does."""
     place = page.page.locator(f"#{section}").get_by_label(label, exact=True)

@@ -313,6 +313,9 @@ class TestForEverybody:
             for i in range(len(names)):
                 choose(page, "spectra-moved", "Matrix", str(i))
             assert "added" + names[0] in page.page.inner_text("#diff")
+            page.page.set_viewport_size({"width": 400, "height": 800})
+            page.settle()
+            assert overflow(page) <= 0
             assert page.eval("document.querySelectorAll('main img, main b').length") == 0
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
-from rankscope import How
+from rankscope import How, analyze
 from rankscope.api import Analysis, asked_of, scene_of
 from rankscope.pages import run
 from rankscope.pages.runcolumns import Pool, brief, shortest
 from rankscope.rows import Row
 from rankscope.scene import MOST_SNAPSHOTS, Scene
 from rankscope.snapshots import LogRecord
+from rankscope.text import printable
 from rankscope.views.cells import cell
 from rankscope.views.numbers import number
 from rankscope.views.verdicts import verdicts
@@ -27,6 +28,7 @@ from tests.pages.charts import (
     as_opened,
     choose,
     drawn,
+    hovered,
     numbers,
     overflow,
     rows,
@@ -38,15 +40,17 @@ from tests.pages.models import HOSTILE, reported
 from tests.rundirs import Recipe, ask, write_run
 
 EPS = (0.1, 0.02)
-METRICS = ("rank", "effective_rank", "approximation_rank", "stable_rank")
+METRICS = ("rank", "effective_rank", "approximation_rank", "stable_rank", "condition_number")
 STEPS = range(0, 120, 10)
 SHAPES = {
     "hidden.0.weight": (150, 140),  # where the bound says something
     "hidden.1.weight": (40, 30),
     "output.weight": (6, 30),  # not in the mean
     "zero.weight": (5, 5),  # without effective rank
+    "steep.weight": (30, 30),  # of which the Gram route does not resolve all
 }
-UNMARKED = ("output.weight", "zero.weight")
+UNMARKED = ("output.weight", "zero.weight", "steep.weight")
+HOW = How(store=False, workers=1, route="gram")
 
 BOUNDS = {
     "closed-form bound (Theorem 3.3)": "bound_closed",
@@ -63,6 +67,8 @@ def matrices(step: int, rng: np.random.Generator) -> dict[str, np.ndarray[Any, A
         left = np.linalg.qr(rng.standard_normal((tall, k)))[0]
         right = np.linalg.qr(rng.standard_normal((wide, k)))[0]
         sigma = np.exp(-np.arange(k) * (1 + step / 10) / k) * (1 + 2.0 ** -(step / 10))
+        if name == "steep.weight":
+            sigma = 8.0 ** -np.arange(k)
         found[name] = np.zeros((tall, wide)) if "zero" in name else left * sigma @ right.T
     return found
 
@@ -83,12 +89,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def table(path: Path) -> Analysis:
-    return ask(path, eps=EPS, metrics=METRICS)
+    return analyze(path, eps=EPS, metrics=METRICS, how=HOW)
 
 
 @pytest.fixture(scope="module")
 def file(path: Path) -> Path:
-    return reported(path.parent / "page.html", path, eps=EPS, metrics=METRICS)
+    return reported(path.parent / "page.html", path, eps=EPS, metrics=METRICS, how=HOW)
 
 
 @pytest.fixture(scope="module")
@@ -119,35 +125,41 @@ def same(text: str, row: Row, key: str) -> bool:
 
 class TestOverTheSteps:
     @pytest.mark.parametrize("eps", EPS)
+    @pytest.mark.parametrize(
+        ("other", "mark"), [("effective_rank", "~"), ("condition_number", "inf")]
+    )
     def test_the_numbers_are_those_of_analyze(
-        self, page: Opened, table: Analysis, eps: float
+        self, page: Opened, table: Analysis, eps: float, other: str, mark: str
     ) -> None:
         choose(page, "over-steps", "Lines at ε", str(eps))
         level = f"@{eps}"
         keys = {
             f"Rank at ε = {eps}": f"rank{level}",
-            "Effective rank": "effective_rank",
+            other.replace("_", " ").capitalize(): other,
             f"Approximation rank at ε = {eps}": f"approximation_rank{level}",
             "Norm ratio": "norm_ratio",
             "Bound closed at ε = " + str(eps): f"bound_closed{level}",
             "Bound exact at ε = " + str(eps): f"bound_exact{level}",
             "Bound measured at ε = " + str(eps): f"bound_measured{level}",
         }
-        want, seen = by_matrix(table), set()
+        choose(page, "over-steps", "Second panel", other)
+        want, seen, marked = by_matrix(table), set(), 0
         for row in numbers(page, "over-steps"):
             step, name = int(row["step"]), plain(row["matrix"])
             if (step, name) not in want:
                 continue
             seen.add((step, name))
+            marked += row[other.replace("_", " ").capitalize()].startswith(mark)
             for heading, key in keys.items():
                 assert same(row[heading], want[step, name], key), (step, name, heading, row)
         assert seen == set(want)
+        assert marked == len(STEPS)  # the matrix that the Gram route does not resolve
 
     def test_the_means_are_over_the_averaged_matrices(self, page: Opened, table: Analysis) -> None:
         means = [
             row
             for row in numbers(page, "over-steps")
-            if row["matrix"] == "mean over 2 of 4 matrices"
+            if row["matrix"] == "mean over 2 of 5 matrices"
         ]
         assert [int(row["step"]) for row in means] == list(STEPS)
         for row, want in zip(means, table.summary, strict=True):
@@ -201,7 +213,7 @@ class TestOverTheSteps:
         text = page.page.inner_text("#over-steps")
         assert "No exact bound (steps counted) in " in text
         assert "too few steps so far" in text
-        assert "No effective rank in 12 of 48 readings: undefined for a zero matrix." in text
+        assert "No effective rank in 12 of 60 readings: undefined for a zero matrix." in text
 
 
 def _of(traces: list[dict[str, Any]], word: str) -> dict[str, Any]:
@@ -220,7 +232,7 @@ class TestThreshold:
             assert f"{len(there)} of {len(STEPS)} snapshots whose spectra" in page.page.inner_text(
                 "#over-steps"
             )
-            want = ask(path, eps=eps, metrics=METRICS)
+            want = analyze(path, eps=eps, metrics=METRICS, how=HOW)
             heading = f"Rank at ε = {eps:g} of the Frobenius norm"
             ranks = by_matrix(want)
             means = {row["step"]: number(row["rank"]) for row in want.summary}
@@ -250,8 +262,7 @@ def in_page(path: Path) -> set[int]:
 
 
 def scene(path: Path) -> Scene:
-    how = How(store=False, workers=1)
-    return scene_of(path, asked=asked_of(eps=EPS, metrics=METRICS, how=how))
+    return scene_of(path, asked=asked_of(eps=EPS, metrics=METRICS, how=HOW))
 
 
 class TestSpectra:
@@ -261,7 +272,8 @@ class TestSpectra:
     ) -> None:
         page.set_eps(eps)
         choose(page, "spectra-over-steps", "Matrix", "1")
-        want = by_matrix(ask(path, eps=eps, metrics=(*METRICS, "head_mass")))
+        asked = (*METRICS, "head_mass")
+        want = by_matrix(analyze(path, eps=eps, metrics=asked, how=HOW))
         found = rows(page, "spectra-over-steps", "figure ~ .scroll table")
         assert [int(row["step"]) for row in found] == sorted(in_page(path))
         for row in found:
@@ -295,7 +307,7 @@ class TestSpectra:
         assert words == page.page.inner_text("#spectra-over-steps output")
 
     def test_what_is_zero_is_not_drawn_and_said(self, page: Opened) -> None:
-        choose(page, "spectra-over-steps", "Matrix", "3")
+        choose(page, "spectra-over-steps", "Matrix", "4")
         traces = drawn(page, "spectra-over-steps")["traces"]
         assert all(one["x"] == [] for one in traces)
         assert "Of the singular values, 40 are exactly 0" in page.page.inner_text(
@@ -404,9 +416,18 @@ class TestForEverybody:
             for choice in ("all", "one 0", "one 4"):
                 choose(page, "over-steps", "Lines", choice)
                 drawn(page, "over-steps")
+            told = []
+            for i in range(len(names)):
+                choose(page, "over-steps", "Lines", f"one {i}")
+                told.append(hovered(page, "over-steps", 0))
+            for name in names:
+                assert any(printable(name)[:15] in text for text in told), name
             said = page.page.inner_text("#run")
             assert HOSTILE[0] in said
             assert HOSTILE[1] in said
+            page.page.set_viewport_size({"width": 400, "height": 800})
+            page.settle()
+            assert overflow(page) <= 0
             assert (
                 page.eval("document.querySelectorAll('main img, main a[href^=javascript]').length")
                 == 0

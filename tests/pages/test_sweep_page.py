@@ -281,6 +281,9 @@ class TestForEverybody:
             assert HOSTILE[0] in page.page.inner_text("#final .legend")
             choose(page, "final", "against", "run")
             drawn(page, "final")
+            page.page.set_viewport_size({"width": 400, "height": 800})
+            page.settle()
+            assert overflow(page) <= 0
             assert page.eval("document.querySelectorAll('main img, main b[onclick]').length") == 0
 
 

@@ -61,7 +61,7 @@
       ), least);
       const say = () => {
         const all = shares(page);
-        at.textContent = page.controls.words();
+        at.textContent = page.controls.short();
         const sum = all.reduce((total, one) => total + one.share, 0);
         mean.textContent = page.share(sum / all.length);
         whole.textContent = String(all.filter((one) => one.share === 1).length);

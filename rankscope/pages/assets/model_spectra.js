@@ -18,8 +18,10 @@
 
   /** How evenly a matrix uses its directions, whatever eps is: 1 for an orthogonal one. */
   const evenness = (spectrum) =>
-    spectrum.sigma.reduce((sum, one) => sum + one, 0) /
-    (spectrum.frobeniusNorm * Math.sqrt(spectrum.sigma.length));
+    spectrum.sigma[0] === 0
+      ? 1 // a zero matrix, of which there is nothing to see
+      : spectrum.sigma.reduce((sum, one) => sum + one, 0) /
+        (spectrum.frobeniusNorm * Math.sqrt(spectrum.sigma.length));
 
   /** The matrix of each layer kind whose values fall fastest: what to look at first. */
   const first = (page) => {
@@ -28,7 +30,8 @@
       const even = evenness(page.spectra.curves[row.curve]);
       if (!(even >= best.get(row.group)?.even)) best.set(row.group, { row, even });
     }
-    return [...best.values()].slice(0, page.palette.size).map((one) => one.row);
+    const steepest = [...best.values()].sort((a, b) => a.even - b.even);
+    return steepest.slice(0, page.palette.size).map((one) => one.row);
   };
 
   /** The colour of one of several lines: told apart where they are few, else by their order. */

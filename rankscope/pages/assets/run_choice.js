@@ -25,7 +25,8 @@ const choice = (() => {
         : dom("optgroup", { label: group.label }, group.options.map(option)))),
     );
     if (value !== undefined) select.value = value;
-    const element = dom("span", { class: "choice" }, dom("label", { for: id }, label), " ", select);
+    const element = dom("span", {}, dom("label", { for: id }, label), " ", select);
+    for (const one of [element, select]) one.style.maxWidth = "100%"; // names may be long
     return { element, select };
   };
 

@@ -6,6 +6,7 @@
 {
   const { part } = runValues;
 
+  const LETTERS = 80; // of a name in the legend, or beside a point
   const EXPECTED = "the first snapshot"; // has no ratio, as everybody knows
   const RATIOS = [
     { value: "distance", label: "distance from 1" },
@@ -53,7 +54,7 @@
       x: drawnAt.map((at) => part.steps[at]),
       y: readings.map(({ value }) => value),
       customdata: readings.map(({ text }) => text),
-      meta: numbers.text(line.label),
+      meta: numbers.text(numbers.short(line.label, LETTERS)),
       text: readings.map(() => numbers.text(page.controls.words())),
       hovertemplate: "%{meta}<br>step %{x}: %{customdata} at %{text}<extra></extra>",
       marker: { symbol: "diamond-open", size: 9, color: line.colour(), line: { width: 2 } },
@@ -130,7 +131,7 @@
     const some = isShaded() ? [all[0], all[Math.floor(all.length / 2)], all.at(-1)] : all;
     const mean = lines().filter((line) => line.isMean);
     const items = [...some, ...mean].map((line) => (
-      { label: line.label, colour: line.colour(), dash: line.dash !== "solid" }));
+      { label: numbers.short(line.label, LETTERS), colour: line.colour(), dash: line.dash !== "solid" }));
     return [...items, ...runBounds.legend(lines(), state.eps)];
   };
 

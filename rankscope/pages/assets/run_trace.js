@@ -4,6 +4,7 @@
  * Values over the steps of a run as lines of Plotly, with what is said of each point.
  */
 const runTrace = ((part) => {
+  const LETTERS = 80; // of a name beside a point
   const FEW = 30; // snapshots, up to which each has a mark
 
   const known = new Map(part.columns.map((column) => [column, new WeakMap()]));
@@ -31,7 +32,7 @@ const runTrace = ((part) => {
     x: part.steps,
     y: values,
     customdata: words,
-    meta: numbers.text(line.label),
+    meta: numbers.text(numbers.short(line.label, LETTERS)),
     hovertemplate: "%{meta}<br>step %{x}: %{customdata}<extra></extra>",
     line: { color: line.colour(), width: line.width, dash: line.dash },
     marker: { size: line.isMean ? 6 : 4, color: line.colour() },

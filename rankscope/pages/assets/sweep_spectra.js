@@ -45,7 +45,7 @@
     const norms = found.map((one) => page.metrics.normOf(one, page.data.norm));
     if (norms.some((norm) => !(norm > 0))) return null;
     return Float64Array.from({ length }, (_, i) =>
-      found.reduce((sum, one, which) => sum + one.sigma[i] / norms[0] / found.length, 0));
+      found.reduce((sum, one, which) => sum + one.sigma[i] / norms[which] / found.length, 0));
   };
 
   const shades = (page, count) =>

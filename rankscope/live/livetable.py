@@ -59,35 +59,38 @@ def live_table(found: Measurements, lines: Sequence[Line], frame: Frame) -> tupl
 
     Two lines of headings and a rule stand above them.
     """
-    numbers = [
+    first, *numbers = [
         _Column(heading.replace(" ", "\n", 1), [_value(line, key) for line in lines])
         for key, heading in zip(found.keys, found.headings, strict=True)
     ]
-    since = f"since\nstep {found.steps[0]}"
-    first = [numbers[0], _Column(since, [Text(_change(line)) for line in lines])]
+    changes = [Text(_change(line)) for line in lines]
+    front = [first, _Column(f"since\nstep {found.steps[0]}", changes)]
     if any(line.count > 1 for line in lines[:-1]):
-        first.insert(0, _Column("n", [Text(str(line.count)) for line in lines]))
-    longest = max([LEAST_NAME, *(len(line.label) for line in lines)])
-    least = LEAST_NAME + LEAST_CURVE + GAP + _wide(first)
-    others = _fitting(numbers[1:], frame.width - least)
-    spare = frame.width - least - _wide(others)
-    name = LEAST_NAME + max(0, min(longest - LEAST_NAME, spare))
-    spare -= name - LEAST_NAME
+        front.insert(0, _Column("n", [Text(str(line.count)) for line in lines]))
+    least = LEAST_NAME + LEAST_CURVE + GAP + _wide(front)
+    back = _fitting(numbers, frame.width - least)
+    spare = frame.width - least - _wide(back)
+    names = _names(lines, LEAST_NAME + spare)
+    spare -= max(0, names.width - LEAST_NAME)
     shapes = _Column("shape", [Text(line.shape) for line in lines], left=True)
     if spare >= shapes.width + GAP + FAIR_CURVE - LEAST_CURVE:
-        first.insert(0, shapes)
+        front.insert(0, shapes)
         spare -= shapes.width + GAP
     width = max(LEAST_CURVE, min(MOST_CURVE, LEAST_CURVE + spare))
-    courses = [_course(line, frame, width) for line in lines]
+    courses = _Column("over\nsteps", [_course(line, frame, width) for line in lines], left=True)
+    styles = ["bold" if line is found.mean else "" for line in lines]
+    left_out = ", ".join(found.headings[1 + len(back) :])
+    note = f"a wider window shows {left_out}" if left_out else ""
+    return _assembled([names, *front, courses, *back], styles), note
+
+
+def _names(lines: Sequence[Line], width: int) -> _Column:
+    """The labels in at most so many characters each."""
     whole = [inert(line.label) for line in lines]
-    if max(map(len, whole)) > name:
+    if max(map(len, whole)) > width:
         whole = [label.replace(FILLER, "", 1) for label in whole]
-    labels = shortened_names(whole, name)
-    names = _Column("matrix", [Text(label) for label in labels], left=True)
-    shown = [names, *first, _Column("over\nsteps", courses, left=True), *others]
-    table = _assembled(shown, ["bold" if line is found.mean else "" for line in lines])
-    left_out = ", ".join(found.headings[1 + len(others) :])
-    return table, f"a wider window shows {left_out}" if left_out else ""
+    shown = shortened_names(whole, max(LEAST_NAME, width))
+    return _Column("matrix", [Text(label) for label in shown], left=True)
 
 
 def _assembled(shown: Sequence[_Column], styles: Sequence[str]) -> Table:

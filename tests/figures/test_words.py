@@ -56,7 +56,7 @@ def test_shortening_again_breaks_no_escape(name: str, letters: int) -> None:
 def test_wide_letters_are_fewer() -> None:
     def inches(text: str) -> float:
         with styled():
-            figure = Figure()
+            figure = Figure(dpi=1000)  # so that no letter is rounded to whole pixels
             figure.draw_without_rendering()
             return float(figure.text(0, 0, text, fontsize=7).get_window_extent().width) / figure.dpi
 

@@ -155,7 +155,8 @@
       state.column = Number(value);
       redraw();
     }, String(state.column));
-    element.append(page.dom("div", { class: "row tools" }, values.element), both, notes);
+    const tools = page.dom("div", { class: "row tools" }, values.element);
+    element.append(tools, both, choice.stays(page), notes);
     const charts = chartsOf(page, both);
     redraw();
     diff.onChoice(redraw);

@@ -110,6 +110,7 @@
           shown.update(checked ? part.matrices : worst));
         element.append(page.dom("div", { class: "row tools" }, box));
       }
+      element.append(choice.stays(page));
       const all = columns();
       const keys = all.map(({ key }) => key);
       const shown = choice.table(page, element, {

@@ -87,5 +87,18 @@ const choice = (() => {
     return place;
   };
 
-  return Object.freeze({ list, byKind, box, table, legend });
+  /** A note that stands there while the threshold is not the one that the numbers are at. */
+  const stays = (page) => {
+    const at = data.eps.map((eps) => numbers.general(eps, 6)).join(", ");
+    const note = dom("p", { class: "note" }, "The threshold above does not move these: they are as " +
+      `measured, at ε = ${at}.`);
+    const show = () => {
+      note.hidden = page.controls.asAsked;
+    };
+    page.controls.onChange(show);
+    show();
+    return note;
+  };
+
+  return Object.freeze({ list, byKind, box, table, legend, stays });
 })();

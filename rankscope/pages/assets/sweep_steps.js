@@ -108,7 +108,7 @@
       choice.list("Value", [{ options: columns }], chosen("column", columnOf), state.column.key).element,
       choice.list("coloured by", [{ options: sweep.axisOptions() }], chosen("axis"), state.axis).element,
       hasEpochs ? choice.list("over", [{ options: UNITS }], chosen("unit")).element : null,
-    ), key);
+    ), choice.stays(page), key);
     const figure = page.chart(element, {
       label: "Means over the matrices of each run, over its steps",
       caption: "Each line is a run: the mean over its averaged matrices, at the threshold that it " +

@@ -84,7 +84,7 @@
     applies: (data) => "sweep" in data.parts && part.trends.length > 0,
     render: (page, element) => {
       element.append(page.dom("p", { class: "note" }, "Prediction 4.1: the rank falls with a smaller " +
-        "batch, a larger learning rate and a larger weight decay."));
+        "batch, a larger learning rate and a larger weight decay."), choice.stays(page));
       page.table(element, {
         caption: "Tests of Prediction 4.1", columns: trendColumns(), rows: part.trends, filter: null,
       });
@@ -96,6 +96,7 @@
     title: "All runs",
     applies: (data) => "sweep" in data.parts,
     render: (page, element) => {
+      element.append(choice.stays(page));
       const columns = runColumns();
       const left = part.columns.filter(({ name }) => !SHOWN.includes(name)).map(({ key }) => key);
       choice.table(page, element, {

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import models
+from benchmarks.pages import bench_pages
 from benchmarks.penalties import bench_penalties
 from benchmarks.processes import run
 from benchmarks.training import bench_training
@@ -218,6 +219,7 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "llama": bench_llama,
     "training": bench_training,
     "penalties": bench_penalties,
+    "pages": bench_pages,
 }
 
 

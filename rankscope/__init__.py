@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rankscope.inputcounts import matrix_records
     from rankscope.matrices import Selection
     from rankscope.measure import How
+    from rankscope.plotting import plot
     from rankscope.records import Reading, Spectrum
     from rankscope.release import (
         Check,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         update_baseline,
         write_baseline,
     )
+    from rankscope.reporting import report, report_diff
     from rankscope.snapshots import SnapshotWriter
     from rankscope.training import Given
 
@@ -63,6 +65,9 @@ __all__ = [
     "matrix_records",
     "metrics",
     "open_checkpoint",
+    "plot",
+    "report",
+    "report_diff",
     "snapshots",
     "spectrum",
     "update_baseline",
@@ -93,6 +98,9 @@ _HOMES = {
     "export_spectra": "api",
     "matrix_records": "inputcounts",
     "open_checkpoint": "checkpoints",
+    "plot": "plotting",
+    "report": "reporting",
+    "report_diff": "reporting",
     "spectrum": "api",
     "update_baseline": "release",
     "write_baseline": "release",

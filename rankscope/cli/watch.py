@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.blas import THREAD_VARIABLES
 from rankscope.cli.measuring import DEFAULT_EPS, Eps, NormOption, NoStore, Store, how_of
 from rankscope.cli.options import Exclude, Include
 from rankscope.live.ending import Ending
@@ -69,6 +70,10 @@ def watch(
 
         rankscope watch runs/digits | tee ranks.log
     """
+    for variable in THREAD_VARIABLES:
+        # Whatever the job's own environment says; NumPy is not loaded yet, and BLAS would start
+        # threads that wait for work by spinning.
+        os.environ[variable] = "1"
     with Ending() as ending:
         with suppress(KeyboardInterrupt):
             from rankscope.live.taking import Asked

@@ -17,6 +17,7 @@ import pytest
 import safetensors.numpy
 
 import rankscope
+from rankscope.blas import THREAD_VARIABLES
 from rankscope.cli.watch import NICENESS
 from rankscope.views.numbers import number
 from tests.cli.conftest import Run
@@ -36,6 +37,8 @@ def run_dir(tmp_path: Path) -> Path:
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for variable in THREAD_VARIABLES:  # which the command sets, in this process too
+        monkeypatch.setenv(variable, "1")
 
 
 def training(run_dir: Path, steps: int = 30, size: int = 24, seconds: float = 0.0) -> Process:
@@ -187,15 +190,14 @@ class TestMachine:
             "finally:\n"
             "    print('LOADED', *{name.partition('.')[0] for name in sys.modules})\n"
         )
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "8")
+        threads = dict.fromkeys(THREAD_VARIABLES, "8")
         environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": "0"}
         with started("-c", script, "watch", run_dir, env=environment) as process:
             steps_of(process, 2)
             assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(
                 19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
             )
-            busy = [seconds for seconds in thread_seconds(process.pid) if seconds > 0.02]
-            assert len(busy) <= 1
+            assert threads_of(process.pid) == 1
             code, out, _ = end(process)
         loaded = set(out.rpartition("LOADED")[2].split())
         assert code == 0
@@ -214,9 +216,14 @@ class TestMachine:
             assert os.getpriority(os.PRIO_PROCESS, worker) == min(19, own + NICENESS)
             time.sleep(1)
             assert workers(session(process.pid)) == [worker]
-            busy = [seconds for seconds in thread_seconds(worker) if seconds > 0.2]
-            assert len(busy) <= 1
+            # Beside the one that works, loky's and the one that looks for its parent wait.
+            assert sum(seconds > 0.1 for seconds in thread_seconds(worker)) == 1
             end(process)
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def thread_seconds(pid: int) -> Iterator[float]:

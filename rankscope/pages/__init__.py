@@ -82,9 +82,10 @@ that others see of it::
   fit.
 
 Styles: assets/page.css has classes `lead` (an opening sentence), `note` (small print), `empty`
-(nothing to show, and why), `row` (controls side by side), `grid` (small multiples), and custom
-properties for all colours (`--ink`, `--muted`, `--surface`, `--accent`, ...). No section brings
-colours of its own.
+(nothing to show, and why), `row` (controls side by side), `grid` (small multiples), `beside` (two
+charts where there is room), `panels` (as many charts as there is room for), `wide` (a table that
+takes a sheet on its side), and custom properties for all colours (`--ink`, `--muted`, `--surface`,
+`--accent`, ...). No section brings colours of its own.
 
 **Content-Security-Policy.** The page may load nothing at all, and runs only the scripts whose
 SHA-256 its head names: an event handler in an attribute, `eval` and `javascript:` do nothing.

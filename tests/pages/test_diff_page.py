@@ -161,6 +161,17 @@ class TestWorstFirst:
             delta = row["delta_effective_rank"]
             assert value(text[f"effective rank of {MOVED}"]) == value(number(delta))
 
+    def test_the_threshold_does_not_move_them_and_they_say_so(self, page: Opened) -> None:
+        before = rows(page, "worst")
+        said = "The threshold above does not move these: they are as measured, at ε = 0.02."
+        for section in ("worst", "moved"):
+            assert said not in page.page.inner_text(f"#{section}")
+        page.set_eps(0.5)
+        page.settle()
+        for section in ("worst", "moved"):
+            assert said in page.page.inner_text(f"#{section}")
+        assert rows(page, "worst") == before
+
 
 class TestHowFar:
     def test_a_dot_is_a_matrix(self, page: Opened, found: Diff) -> None:
@@ -238,8 +249,8 @@ class TestSpectra:
         choose_matrix(page, name)
         a, b = (np.float64(one[name]) for one in checkpoints())
         traces = drawn(page, "spectra-moved")["traces"]
-        assert [one["meta"] for one in traces] == ["before (A)", "after (B)", MOVED]
-        for one, weights in zip(traces, (a, b, b - a), strict=True):
+        assert [one["meta"] for one in traces] == [MOVED, "after (B)", "before (A)"]
+        for one, weights in zip(traces, (b - a, b, a), strict=True):
             sigma = np.linalg.svd(weights, compute_uv=False)
             want = sigma / np.linalg.norm(a)
             assert np.allclose(one["y"], want, rtol=1e-6, atol=1e-9)

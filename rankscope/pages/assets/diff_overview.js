@@ -44,6 +44,7 @@
     marker: {
       size: points.map(({ place }) => (place === diff.chosen ? LARGE : SMALL)),
       color: points.map(({ matrix }) => (matrix.equal ? palette.muted : palette.series(0))),
+      opacity: 1, // of dots of several sizes Plotly's own is less
       line: { // dots may overlap
         width: points.map(({ place }) => (place === diff.chosen ? 2 : 1)),
         color: points.map(({ place }) => (place === diff.chosen ? palette.ink : palette.surface)),

@@ -6,9 +6,9 @@
 {
   const { part } = diff;
   const SIDES = [
-    { side: "before", label: "before (A)", colour: 0 },
-    { side: "after", label: "after (B)", colour: 1 },
-    { side: "moved", label: "B − A", colour: 2 },
+    { side: "before", label: "before (A)", colour: 0, width: 2 },
+    { side: "after", label: "after (B)", colour: 1, width: 2 },
+    { side: "moved", label: "B − A", colour: 2, width: 5 }, // behind: it may be as large as A or B
   ];
   const AXES = { frobenius: "σᵢ / ‖A‖F", spectral: "σᵢ / σ₁(A)", none: "σᵢ" };
   const NOTHING = { shapes: [], annotations: [] };
@@ -30,8 +30,8 @@
     return (first && normOf(page, first.spectrum)) || 1;
   };
 
-  const curvesOf = (page) => sides(page).map(({ label, colour, spectrum }) => ({
-    label, values: spectrum.sigma, unit: unit(page), colour: page.palette.series(colour), width: 2.2,
+  const curvesOf = (page) => sides(page).map(({ label, colour, width, spectrum }) => ({
+    label, values: spectrum.sigma, unit: unit(page), colour: page.palette.series(colour), width,
   }));
 
   /** Of each side the threshold, which is relative to its own norm. */
@@ -98,7 +98,7 @@
         page.legend(key, drawn.map(({ label, colour }) => ({ label, colour })));
         notes.replaceChildren(...said(page).map((text) => page.dom("p", { class: "note" }, text)));
         const marks = [...thresholds(page), noise(page)];
-        return curves.figure(drawn, marks, AXES[page.controls.norm], state.logarithmic);
+        return curves.figure([...drawn].reverse(), marks, AXES[page.controls.norm], state.logarithmic);
       },
       table: () => curves.table(curvesOf(page)),
     });

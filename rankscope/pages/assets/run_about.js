@@ -5,7 +5,7 @@
   const render = (page, element) => {
     const { verdicts, settings, steps, matrices } = page.data.parts.run;
     const span = `${page.counted(steps.length, "snapshot", "snapshots")} from step ${steps[0]} to ` +
-      `${steps.at(-1)}, ${page.counted(matrices.length, "matrix", "matrices")} in each.`;
+      `${steps.at(-1)}, ${page.counted(matrices.length, "matrix", "matrices")}.`;
     element.append(page.dom("p", { class: "lead" }, span));
     for (const { text, strong, lacking } of verdicts) {
       const kind = lacking ? "lacking" : strong ? "strong" : null;

@@ -140,13 +140,17 @@
     const keys = [
       runValues.keyOf("rank", state.eps), state.other, "norm_ratio", ...runBounds.keys(state.eps),
     ];
-    const readings = part.steps.length * part.matrices.length;
-    return keys.flatMap((key) => {
-      const told = (part.gaps[key] ?? []).filter(([reason]) => reason !== EXPECTED);
-      const what = ({ name, title }) => runBounds.kinds[name]?.label ?? title;
-      return told.map(([reason, count]) =>
-        `No ${what(runValues.column(key))} in ${count} of ${readings} readings: ${reason}.`);
-    });
+    const all = part.steps.length * part.matrices.length;
+    const alike = new Map(); // what lacks as many values for the same reason, together
+    for (const key of keys) {
+      for (const [reason, count] of part.gaps[key] ?? []) {
+        if (reason === EXPECTED) continue;
+        const { name, title } = runValues.column(key);
+        const said = `in ${count} of ${all} readings: ${reason}.`;
+        alike.set(said, [...(alike.get(said) ?? []), runBounds.kinds[name]?.label ?? title]);
+      }
+    }
+    return [...alike].map(([said, names]) => `No ${names.join(", no ")} ${said}`);
   };
 
   /** Sentences: what the marks mean, and what is not drawn. */
@@ -233,7 +237,7 @@
     id: "over-steps",
     title: "Over the steps",
     follows: true,
-    applies: (data) => "run" in data.parts,
+    applies: (data) => "run" in data.parts && part.matrices.length > 0,
     render,
   });
 }

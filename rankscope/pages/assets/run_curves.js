@@ -65,11 +65,12 @@ const curves = (() => {
    */
   const figure = (drawn, marks, unit, logarithmic) => {
     const ends = drawn.map(({ values, unit: norm }) => [values[0] / norm, least(values) / norm]);
+    const marked = marks.flatMap((mark) => mark.shapes.map(({ y0 }) => y0));
     return {
       traces: drawn.map(trace),
       layout: {
         xaxis: { title: { text: "index i" }, type: logarithmic ? "log" : "linear" },
-        yaxis: { title: { text: UNITS[unit] ?? unit }, ...runPanels.logarithmic(ends, LABELS) },
+        yaxis: { title: { text: UNITS[unit] ?? unit }, ...runPanels.logarithmic([...ends, marked], LABELS) },
         shapes: marks.flatMap((mark) => mark.shapes),
         annotations: marks.flatMap((mark) => mark.annotations),
         uirevision: `${unit} ${logarithmic}`,

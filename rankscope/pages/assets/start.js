@@ -8,10 +8,16 @@
 
   const basename = (path) => path.replace(/\/+$/, "").split("/").pop() || path;
 
+  const MANY = 3; // sources whose paths are no title any more
+
   const title = () => {
     const { sources } = data.provenance;
     if (sources?.length === 1) return basename(sources[0].path);
-    return sources?.length > 3 ? `${sources.length} sources` : data.title;
+    if (!(sources?.length > MANY)) return data.title;
+    const parents = new Set(sources.map(({ path }) => path.slice(0, path.lastIndexOf("/") + 1)));
+    const [parent] = parents;
+    const shared = parents.size === 1 && parent.length > 1;
+    return `${shared ? `${basename(parent.slice(0, -1))}, ` : ""}${sources.length} sources`;
   };
 
   /** The whole path where the title is only its end, and the day. */

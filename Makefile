@@ -17,8 +17,9 @@ demo: $(VENV)/.train
 	$(BIN)/python -m trainers digits --out $(RUN)
 	@$(BIN)/rankscope analyze $(RUN) --eps 0.01
 
+# Files of tests go to two processes: what tests of a file share (a browser, a run) is made once.
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

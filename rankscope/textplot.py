@@ -11,11 +11,11 @@ from rich.text import Text
 from rankscope.figures.columns import Drawn, drawn_columns, norm_asked
 from rankscope.figures.groups import largest_kinds, middle
 from rankscope.figures.spectra import median, shares
-from rankscope.figures.words import short_kinds
-from rankscope.live.curves import Point, plot
+from rankscope.figures.words import distinct, short_kinds
 from rankscope.rows import Row
 from rankscope.scene import Scene
 from rankscope.text import inert, shortened_names
+from rankscope.views.curves import Point, plot
 from rankscope.views.layout import last_step
 from rankscope.views.numbers import number
 
@@ -159,8 +159,8 @@ def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
     if len(rows) <= MANY:
         return {row["name"]: [row] for row in rows}
     groups = largest_kinds(rows, MANY)
-    short = short_kinds(list(groups))
-    return {short[label]: group for label, group in groups.items()}
+    names = distinct(list(short_kinds(list(groups)).values()))
+    return dict(zip(names, groups.values(), strict=True))
 
 
 def _lines(drawing: Drawing, width: int) -> list[Text]:

@@ -218,6 +218,7 @@ def plugins(modules: Sources) -> dict[str, set[str]]:
         "metrics": {metric.function.__module__ for metric in METRICS},
         "solvers": defining("solvers", "*_spectrum"),
         "views": defining("views", "render", "report"),
+        "figures": defining("figures", "*_figure"),
         "cli": {callback.__module__ for callback in commands if callback},
     }
 
@@ -316,6 +317,7 @@ class TestTheChecksThemselves:
             ("metrics.norms", "metrics.ratios"),
             ("solvers.gram", "solvers.direct"),
             ("views.inspection", "views.analysis"),
+            ("figures.rank", "figures.bound"),
             ("cli.analyze", "cli.inspect"),
         ],
     )
@@ -398,7 +400,9 @@ class TestCost:
             ("import rankscope", {"numpy", "torch", "scipy", "typer", "rich", "h5py", "loky"}),
             ("import rankscope.checkpoints", {"numpy", "torch", "scipy", "h5py", "ml_dtypes"}),
             ("import rankscope.series, rankscope.matrices", {"numpy", "torch", "scipy", "h5py"}),
-            ("import rankscope.api", {"torch", "scipy", "h5py", "pandas", "typer"}),
+            ("import rankscope.api", {"torch", "scipy", "h5py", "pandas", "typer", "matplotlib"}),
+            ("import rankscope.figures", {"torch", "scipy", "pandas", "typer", "matplotlib"}),
+            ("import rankscope.palette", {"numpy", "matplotlib"}),
             ("import rankscope.snapshots", {"torch", "scipy", "h5py", "rich", "typer"}),
             ("import rankscope.cli.app", {"numpy", "torch", "scipy", "h5py"}),
         ],
@@ -410,7 +414,9 @@ class TestCost:
         assert "numpy" in imported("import rankscope; rankscope.analyze")
 
     def test_of_help(self) -> None:
-        assert imported(COMMAND, "--help") & {"numpy", "torch", "scipy", "h5py"} == set()
+        assert (
+            imported(COMMAND, "--help") & {"numpy", "torch", "scipy", "h5py", "matplotlib"} == set()
+        )
 
     @pytest.mark.parametrize("command", ["analyze", "inspect"])
     def test_of_measuring_safetensors(self, tmp_path: Path, command: str) -> None:

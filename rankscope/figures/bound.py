@@ -14,9 +14,9 @@ from rankscope.figures import house
 from rankscope.figures.boundmarks import BOUNDS, names_of, steps_of, told_of
 from rankscope.figures.columns import Drawn, drawn_columns, key_at, measured_rows
 from rankscope.figures.dots import FOOT, FULL, ROW, dot_columns
-from rankscope.figures.groups import beside_names, distinct, name_letters, named_rows
+from rankscope.figures.groups import beside_names, name_letters, named_rows
 from rankscope.figures.runs import apart, told_sources
-from rankscope.figures.words import shorter, titled
+from rankscope.figures.words import distinct, shorter, titled
 from rankscope.palette import LIGHT
 from rankscope.scene import Scene
 from rankscope.table import Table

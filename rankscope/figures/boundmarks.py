@@ -30,7 +30,7 @@ BOUNDS: Mapping[str, tuple[str, str, str]] = {
 }
 
 # Points. What is drawn first is wider: the bounds are often equal, and lie on each other.
-WIDE = {CLOSED: 3.0, EXACT: 1.6, MEASURED: 0.8}
+WIDE = {CLOSED: 2.4, EXACT: 1.4, MEASURED: 0.7}
 
 # Numbers on the axes of the bounds, the latter as narrow as axes of dots are.
 UPWARDS, ACROSS = 8, 4

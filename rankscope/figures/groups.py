@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
 from rankscope.errors import UsageError
-from rankscope.figures.words import FILLER, plain, plain_names
+from rankscope.figures.words import FILLER, distinct, plain, plain_names
 from rankscope.layerkinds import by_layer_kind
 from rankscope.rows import Row
 from rankscope.table import Table
@@ -97,16 +96,6 @@ def beside_names(rows: Sequence[Row], width: float) -> dict[str, list[Row]]:
         names = [plain(label.replace(FILLER, "", 1), letters) for label in kinds]
         groups = list(kinds.values())
     return dict(zip(distinct(names), groups, strict=True))
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """Names that are told apart: what reads like one before it has its number behind it."""
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
 
 
 def named_rows(rows: Sequence[Row], group: Sequence[Row]) -> list[Row]:

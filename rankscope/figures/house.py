@@ -104,9 +104,9 @@ def save(figure: Figure, target: Path) -> None:
 
 def blank(width: float, height: float, title: str) -> Figure:
     """An empty figure, in inches, whose parts make room for each other."""
-    from matplotlib.figure import Figure
+    from rankscope.figures.selfshowing import ShownFigure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = ShownFigure(figsize=(width, height), layout="constrained")
     figure.suptitle(textwrap.fill(title, int(width * LETTERS)), fontsize=8.5)
     return figure
 
@@ -153,8 +153,8 @@ def whole_log_axis(axis: Axis, most: int) -> None:
 
 
 def _power(value: float) -> str:
-    """A tick as few letters: `200`, `1e6`."""
-    return f"{value:g}" if value < 1e5 else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    """A tick as few letters: `200`, `1e4`."""
+    return f"{value:g}" if value < 1e4 else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def only_outer_labels(axes: Sequence[Axes], columns: int) -> None:

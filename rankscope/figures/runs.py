@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rankscope.figures.words import plain
+from rankscope.figures.words import distinct, plain, shorter
 from rankscope.palette import LIGHT, shades
 from rankscope.rows import Row
 from rankscope.table import Table
@@ -95,14 +95,11 @@ class Told:
 
 def told_runs(table: Table) -> Told:
     """By how they were trained where that differs, else by their names."""
-    runs = list(table.runs)
-    keys = varied(runs)
-    if keys:
-        return Told({run["source"]: described(run, keys) for run in runs}, looks_of(runs, keys))
-    runs.sort(key=run_order)
-    names = [plain(name, LETTERS) for name in run_names(runs)]
-    texts = dict(zip((run["source"] for run in runs), names, strict=True))
-    return Told(texts, unordered(names))
+    runs, keys = list(table.runs), varied(table.runs)
+    sources = {row["source"] for row in table.summary}
+    if not keys or len(runs) < len(sources):  # something among them is no run
+        return told_sources(table)
+    return Told({run["source"]: described(run, keys) for run in runs}, looks_of(runs, keys))
 
 
 def apart(table: Table) -> dict[str, str]:
@@ -119,12 +116,14 @@ def apart(table: Table) -> dict[str, str]:
         if len(alike) == 1:
             found[source] = texts[source]
         else:
-            found[source] = plain(seeded[source] if by_seed else names[source], LETTERS)
+            named = plain(names[source], LETTERS)
+            found[source] = shorter(seeded[source], LETTERS) if by_seed else named
     return found
 
 
 def told_sources(table: Table) -> Told:
     """Checkpoints by their paths, without the directory that they share."""
     sources = list(dict.fromkeys(row["source"] for row in table.summary))
-    names = [plain(name, LETTERS) for name in run_names([{"source": one} for one in sources])]
+    names = run_names([{"source": source} for source in sources])
+    names = distinct([plain(name, LETTERS) for name in names])
     return Told(dict(zip(sources, names, strict=True)), unordered(names))

@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING
 from rankscope.figures import house
 from rankscope.figures.columns import Drawn
 from rankscope.figures.dots import FOOT, ROW, Dots, dot_columns, dot_rows, linear_values
-from rankscope.figures.groups import distinct, middle, name_letters
-from rankscope.figures.runs import AXES, Look, apart, described, is_number, looks_of, varied
-from rankscope.figures.words import shorter, titled
+from rankscope.figures.groups import middle, name_letters
+from rankscope.figures.runs import (
+    AXES,
+    Look,
+    apart,
+    described,
+    is_number,
+    looks_of,
+    told_sources,
+    varied,
+)
+from rankscope.figures.words import distinct, shorter, titled
 from rankscope.palette import LIGHT
 from rankscope.rows import Row
 from rankscope.sweeps.trends import PREDICTED
@@ -56,7 +65,10 @@ def over_settings(table: Table, columns: Sequence[Drawn], width: float) -> Figur
     across = house.columns_of(width, LEAST_WIDTH, len(panels))
     bands = [panels[start : start + across] for start in range(0, len(panels), across)]
     heights = [height for band in bands for height in (*[HEIGHT] * len(columns), _legend(band))]
-    title = titled(table, f"{columns[0].words} at the end of each run")
+    shown = {run["source"] for panel in panels for runs in panel.groups.values() for run in runs}
+    alone = len({row["source"] for row in table.summary}) - len(shown)
+    words = f"{columns[0].words} at the end of each run"
+    title = titled(table, words + (f"; {alone} that nothing compares to left out" if alone else ""))
     figure = house.blank(width, house.HEAD + sum(heights), title)
     grid = figure.add_gridspec(len(heights), across, height_ratios=heights)
     for index, band in enumerate(bands):
@@ -160,9 +172,9 @@ def _level_axis(axes: Axes, levels: Sequence[float]) -> None:
 
 def _beside_names(table: Table, columns: Sequence[Drawn], width: float) -> Figure:
     """Runs of which nothing is known that varies: dots beside their names."""
-    told = apart(table)
+    ends = {row["source"]: row for row in table.summary}
+    told = apart(table) if len(table.runs) == len(ends) else told_sources(table).texts
     names = distinct([shorter(text, name_letters(width)) for text in told.values()])
-    runs = {run["source"]: run for run in table.runs}
     across = dot_columns(width, max(map(len, names)), len(columns))
     bands = -(-len(columns) // across)
     height = house.HEAD + bands * (FOOT + ROW * len(names))
@@ -172,7 +184,7 @@ def _beside_names(table: Table, columns: Sequence[Drawn], width: float) -> Figur
     for index, column in enumerate(columns):
         place = divmod(index, across)
         axes = figure.add_subplot(grid[place])
-        values = [middle([runs[source][column.key]]) for source in told]
+        values = [middle([ends[source][column.key]]) for source in told]
         dot_rows(axes, names, [Dots(column.words, LIGHT.unordered[0], "o", values)])
         axes.tick_params(labelleft=place[1] == 0)
         axes.set_xlabel(column.axis.replace("\n", ", "))

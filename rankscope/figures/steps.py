@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rankscope.figures import house
-from rankscope.figures.groups import middle
+from rankscope.figures.groups import largest_kinds, middle
 from rankscope.figures.runs import Look, ordered, unordered
-from rankscope.figures.words import FILLER, plain, plain_names
-from rankscope.layerkinds import by_layer_kind
+from rankscope.figures.words import FILLER, distinct, plain, plain_names
 from rankscope.rows import Row
 
 if TYPE_CHECKING:
@@ -50,10 +49,10 @@ def tracks_of(rows: Sequence[Row]) -> Tracks:
         named = len(names) <= FEW
         told = plain_names(names, LETTERS) if named else names
         return Tracks(dict(zip(told, ([n] for n in names), strict=True)), ordered(told), named)
-    groups = {
-        plain(label.replace(FILLER, "", 1), LETTERS): [row["name"] for row in group]
-        for label, group in by_layer_kind(once).items()
-    }
+    kinds = largest_kinds(once, MANY)
+    told = distinct([plain(label.replace(FILLER, "", 1), LETTERS) for label in kinds])
+    members = [[row["name"] for row in group] for group in kinds.values()]
+    groups = dict(zip(told, members, strict=True))
     return Tracks(groups, unordered(list(groups)), named=True)
 
 

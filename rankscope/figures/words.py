@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from rankscope.text import printable, shortened, shortened_names
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so that a figure is the same on every machine
 
-TITLE = 40  # letters of a path
+TITLE = 30  # letters of a path, so that no line of a title breaks one
 
 WIDE = 1.1  # of the room that so many usual letters have; most names are narrower
 
@@ -60,14 +61,24 @@ def plain(text: str, letters: int) -> str:
     return text.replace("$", r"\$")
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names that are told apart: what reads like one before it has its number behind it."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
 def shorter(text: str, letters: int) -> str:
     """Text that `plain` has made, in fewer letters; none of its escapes is broken."""
     return plain(text.replace(r"\$", "$"), letters)
 
 
 def plain_names(names: Sequence[str], letters: int) -> list[str]:
-    """Names of matrices side by side, whole words left out where they are long."""
-    return [plain(name, letters) for name in shortened_names(names, letters)]
+    """Names of matrices side by side, whole words left out where they are long; all distinct."""
+    return distinct([plain(name, letters) for name in shortened_names(names, letters)])
 
 
 @lru_cache(maxsize=2**12)
@@ -100,7 +111,10 @@ def without_range(labels: Sequence[str], letters: int) -> dict[str, str]:
     >>> without_range(["value projections, layers 0-23", "MLP up projections, layer 3"], 20)
     {'value projections, layers 0-23': 'value', 'MLP up projections, layer 3': 'MLP up'}
     """
-    return {label: plain(text, letters) for label, text in short_kinds(labels).items()}
+    short = short_kinds(labels)
+    return dict(
+        zip(short, distinct([plain(text, letters) for text in short.values()]), strict=True)
+    )
 
 
 def short_kinds(labels: Sequence[str]) -> dict[str, str]:

@@ -9,11 +9,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from rankscope.live.curves import Steps, sparkline
 from rankscope.live.picture import Line, Measurements
 from rankscope.text import inert, shortened_names
 from rankscope.trajectory import EXACT, VACUOUS
 from rankscope.views.cells import cell, split_key
+from rankscope.views.curves import Steps, sparkline
 from rankscope.views.layout import FILLER
 from rankscope.views.numbers import number
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from rankscope.live.curves import Steps, plot, sparkline
 from rankscope.live.livetable import Frame, live_table
 from rankscope.live.picture import Line, Logged, Measurements, Picture
 from rankscope.text import inert
+from rankscope.views.curves import Steps, plot, sparkline
 from rankscope.views.numbers import number
 
 GAP = 2  # blanks between columns

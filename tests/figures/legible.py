@@ -16,11 +16,13 @@ PIXEL = 1.0  # what a box may stick out, for rounding
 
 THIN = 0.5  # pixels that boxes may share
 
+LEAST = 0.3  # inches, of axes; a map of one row of cells has that
+
 
 def faults(figure: Figure) -> list[str]:
     """What is wrong with a figure, once it is laid out; a line each."""
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
-    return [*outside(figure), *on_each_other(figure), *crowded_ticks(figure)]
+    return [*outside(figure), *on_each_other(figure), *flat(figure), *crowded_ticks(figure)]
 
 
 def boxes(figure: Figure) -> dict[str, Bbox]:
@@ -60,6 +62,14 @@ def on_each_other(figure: Figure) -> Iterator[str]:
     for (one, box), (other, second) in combinations(boxes(figure).items(), 2):
         if overlap(box, second):
             yield f"{one} lies on {other}"
+
+
+def flat(figure: Figure) -> Iterator[str]:
+    """Axes for which their words leave no room; a bar of colours is flat on purpose."""
+    for index, axes in enumerate(figure.axes):
+        width, height = (inches / figure.dpi for inches in axes.get_window_extent().size)
+        if min(width, height) < LEAST and axes.axison and axes.get_label() != "<colorbar>":
+            yield f"axes {index} have {width:.2f} x {height:.2f} inches"
 
 
 def overlap(one: Bbox, other: Bbox) -> bool:

@@ -32,6 +32,7 @@ HOSTILE = (
     "中文",
     "[/red]<script>alert(1)</script>",
     "W" * 300,
+    "W" * 301,
     "::error::hi",
     "\\$x$",
     "100% {0} & more",

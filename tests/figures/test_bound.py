@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 
 from rankscope.errors import UsageError
 from rankscope.figures import draw
-from rankscope.figures.boundmarks import BOUNDS
+from rankscope.figures.boundmarks import BOUNDS, told_of
+from rankscope.figures.columns import drawn_columns
 from rankscope.palette import LIGHT
 from rankscope.scene import Scene
 from tests.figures import made
+from tests.figures.legible import tick_labels
 from tests.rundirs import Recipe, diagonal, write_run
 
 RANK = LIGHT.unordered[0]
@@ -87,6 +89,27 @@ def test_over_the_steps_they_are_means_of_the_rows(run: Path) -> None:
             values = [row[name] for row in rows_of(scene, step)]
             means.append(np.nan if None in values else np.mean(values))
         assert made.y_of(line) == pytest.approx(means, nan_ok=True)
+
+
+def test_a_mean_is_over_all_matrices_or_there_is_none(run: Path) -> None:
+    scene = made.scene(run, eps=LOOSE)
+    (column,) = drawn_columns(scene.table, None)
+    rows = rows_of(scene, 10)
+    whole = told_of(scene.table, rows, column, mean=True)
+    assert whole.bounds["bound_exact"] == np.mean([row["bound_exact"] for row in rows])
+    part = told_of(scene.table, [rows[0] | {"bound_exact": None}, *rows[1:]], column, mean=True)
+    assert np.isnan(part.bounds["bound_exact"])
+    assert part.rank == whole.rank
+
+
+def test_numbers_of_an_axis_are_plain(tmp_path: Path) -> None:
+    ranks = {i: {"w": diagonal([1.0] * (38 - 12 * i), 38)} for i in range(3)}
+    path = write_run(tmp_path / "run", ranks, Recipe(batch=2, lr=0.1, weight_decay=0.5))
+    upper, lower = draw(made.scene(path, eps=0.1), "bound").axes
+    for axes, axis in ((upper, upper.yaxis), (lower, lower.xaxis)):
+        told = [label.get_text() for label in tick_labels(axes, axis)]
+        assert len(told) > 1
+        assert all(text.isdecimal() for text in told)
 
 
 def test_axes_are_logarithmic_unless_a_rank_is_0(run: Path) -> None:

@@ -47,6 +47,17 @@ def test_what_is_usual(model: Path, run: Path) -> None:
     assert "stable rank" in plot(model, metric="stable_rank", how=HOW).get_suptitle()
 
 
+@pytest.mark.parametrize("kind", ["spectrum", "rank", "norm-ratio", "bound"])
+def test_a_checkpoint_among_runs(model: Path, tmp_path: Path, kind: str) -> None:
+    runs = [made.run(tmp_path / name, 2, 2) for name in ("one", "two")]
+    figure = plot(*runs, model, kind=kind, how=HOW)
+    told = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+    told |= {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()}
+    told |= set(made.titled(figure))
+    shown = {name for name in told if name.endswith(("one", "two", "m.safetensors"))}
+    assert len(shown) == (2 if kind == "norm-ratio" else 3)
+
+
 def test_weights_in_memory(model: Path) -> None:
     figure = plot({"w": np.diag([3.0, 4.0])}, eps=(0.1, 0.7), width=4, how=HOW)
     (axes,) = figure.axes

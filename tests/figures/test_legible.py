@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -19,6 +22,8 @@ DRAWN = [
     *((name, kind) for name in MODELS for kind in ("spectrum", "rank", "heatmap")),
     *(("run", kind.name) for kind in KINDS),
     *(("sweep", kind.name) for kind in KINDS if kind.name != "heatmap"),
+    ("grid", "rank"),
+    ("grid", "spectrum"),
 ]
 
 
@@ -36,8 +41,17 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scene]:
         "hostile": made.scene(made.saved(root / "hostile.safetensors", hostile)),
         "edge": made.scene(made.saved(root / "edge.safetensors", edge)),
         "run": made.scene(made.run(root / "run", 4), eps=(0.1, 1e-2, 1e-3, 1e-4)),
+        "grid": made.scene(grid(root / "grid"), eps=(0.1, 1e-2, 1e-3, 1e-4)),
         "sweep": made.scene(made.sweep(root / "sweep", (2, 4, 8, 16))),
     }
+
+
+def grid(path: Path) -> Path:
+    """Runs that differ in three hyperparameters."""
+    for batch, mu, decay in product((2, 8), (0.1, 0.2), (0.1, 0.5)):
+        name = f"{batch}-{mu}-{decay}"
+        made.run(path / name, 2, 2, 9 * mu, batch=batch, lr=mu, weight_decay=decay)
+    return path
 
 
 @pytest.mark.parametrize(("name", "kind"), DRAWN)

@@ -6,16 +6,19 @@ import base64
 import importlib.util
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.image import imread
 
 from rankscope.api import analyze
 from rankscope.figures.notebook import run_curve
 from rankscope.measure import How
 from rankscope.palette import DARK, LIGHT, ON_BOTH, contrast
 from tests.figures import made
-from tests.rundirs import write_run
 
 HOW = How(store=False, workers=1)
 IMAGE = re.compile(r'<img alt="([^"]*)" src="data:image/svg\+xml;base64,([^"]*)">')
@@ -50,9 +53,22 @@ def test_its_lines_and_words_are_seen_on_light_and_dark(tmp_path: Path) -> None:
 
 
 def test_a_long_run_of_many_matrices_stays_small(tmp_path: Path) -> None:
-    snapshots = {i: {f"w.{k}": made.matrix(3, 3, 1 + i % 3) for k in range(30)} for i in range(300)}
-    table = analyze(write_run(tmp_path / "run", snapshots), metrics="rank", how=HOW)
-    assert 0 < len(run_curve(table)) < 60_000
+    table = analyze(made.run(tmp_path / "run", 2, 2), metrics="rank", how=HOW)
+    summary = [table.summary[0] | {"step": step, "rank": 5.0 + step % 7} for step in range(3000)]
+    matrices = [
+        table.matrices[0] | {"name": f"w.{k}", "step": step} for k in range(30) for step in range(9)
+    ]
+    long = replace(table, summary=tuple(summary), matrices=tuple(matrices))
+    assert 0 < len(run_curve(long)) < 60_000
+
+
+def test_a_figure_is_shown_by_a_notebook_without_pyplot(tmp_path: Path) -> None:
+    table = analyze(made.run(tmp_path / "run", 2, 2), metrics="rank", how=HOW)
+    formatter = DisplayFormatter()
+    data, size = formatter.format(table.plot(width=5))  # type: ignore[no-untyped-call]
+    assert set(data) == {"image/png", "text/plain"}
+    assert imread(BytesIO(data["image/png"])).shape[1] == 960
+    assert size["image/png"]["width"] == 480
 
 
 def test_others_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ class TestRun:
             assert made.x_of(line) == steps
             assert made.y_of(line) == [counted(made.weights(3, step)[name]) for step in steps]
         (mean,) = made.coloured(axes, entries["mean"].get_color())
+        assert made.x_of(mean) == steps
         assert made.y_of(mean) == pytest.approx(
             [fmean(map(counted, made.weights(3, step).values())) for step in steps]
         )
@@ -197,6 +198,14 @@ class TestSweep:
                 for mu in (0.1, 0.2, 0.3)
             ]
             assert made.y_of(line) == pytest.approx(expected)
+
+    def test_a_run_that_nothing_compares_to_is_counted_in_the_title(self, tmp_path: Path) -> None:
+        made.sweep(tmp_path, (2, 4), 1)
+        made.run(tmp_path / "other", 2, 2, batch=8, lr=0.7)
+        figure = ranks(tmp_path)
+        assert "1 that nothing compares to left out" in figure.get_suptitle().replace("\n", " ")
+        dots, _ = figure.axes[0].get_lines()
+        assert len(made.x_of(dots)) == 2
 
     def test_runs_that_differ_in_nothing_known_have_dots_beside_names(self, tmp_path: Path) -> None:
         for name, strength in {"one": 1.0, "two": 4.0}.items():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rankscope.live.curves import ASCII, BLOCKS, BRAILLE, DOTS, plot, sparkline, values_at
+from rankscope.views.curves import ASCII, BLOCKS, BRAILLE, DOTS, plot, sparkline, values_at
 
 Curve = list[tuple[int, float]]
 

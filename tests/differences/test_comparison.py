@@ -29,6 +29,8 @@ from tests.views.test_views import HOSTILE, TEXTS, acting
 RNG = np.random.default_rng(11)
 HOW = How(workers=1, store=False)
 
+WIDE = 1000  # columns, in which no path is wrapped
+
 
 def save(path: Path, tensors: dict[str, Array]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -292,10 +294,10 @@ class TestViews:
         found = compare(tmp_path, before, after)
         for view in TEXTS:
             assert not acting(view.render(report(found)).decode("utf-8")), view
-        text = terminal.render(report(found), width=200)
+        text = terminal.render(report(found), width=WIDE)
         assert not acting(text)
         plain = compare(tmp_path, {"w": matrix()}, {"w": matrix()})
-        assert text.count("\n") == terminal.render(report(plain), width=200).count("\n") + 3
+        assert text.count("\n") == terminal.render(report(plain), width=WIDE).count("\n") + 3
 
     @pytest.fixture
     def many(self, tmp_path: Path) -> Diff:

@@ -7,6 +7,7 @@ are filled in, and each run gets its verdicts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -48,12 +49,14 @@ class History:
         steps: of each series' snapshots, ascending.
         seen: for each series, by matrix, its sightings.
         last: for each of several series, the spectra of its last snapshot over their norms.
+        unmeasured: for each series, by matrix, the steps at which it is there without a spectrum.
     """
 
     theories: Sequence[Theory | None]
     steps: Sequence[Sequence[int | None]]
     seen: dict[tuple[int, str], list[Sighting]] = field(default_factory=dict)
     last: dict[int, tuple[int, Spectra]] = field(default_factory=dict)
+    unmeasured: dict[tuple[int, str], list[int]] = field(default_factory=dict)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -75,6 +78,8 @@ class History:
             if len(self.theories) > 1 and norm > 0:
                 scale = 1.0 if theory.norm == "none" else norm
                 self._keep(one, found.sigma / scale)
+        elif found.status != "empty" and (step := one.entry.snapshot.step) is not None:
+            self.unmeasured.setdefault((one.entry.series, one.spec.name), []).append(step)
 
     def _keep(self, one: Measured, spectrum: NDArray[np.float64]) -> None:
         """Remember the spectra of the latest snapshot so far, and let the others go."""
@@ -125,6 +130,9 @@ class History:
             ]
             for name, sightings in self._of(series)
         }
+        if any(ratios.values()):
+            for name, step in self._unmeasured(series):  # of NaN weights no ratio is close to 1
+                ratios[name] = sorted([*ratios.get(name, ()), (step, math.nan)])
         found = convergence(ratios)
         if found is None:
             return None
@@ -136,6 +144,13 @@ class History:
             "not_converged": list(found.not_converged),
             "steps_apart": self._apart(series),
         }
+
+    def _unmeasured(self, series: int) -> Iterator[tuple[str, int]]:
+        """Every matrix and step at which a series has a matrix and no spectrum of it."""
+        for (index, name), steps in self.unmeasured.items():
+            if index == series:
+                for step in steps:
+                    yield name, step
 
     def _apart(self, series: int) -> list[int]:
         """The least and the most steps between consecutive snapshots, which a ratio is over."""

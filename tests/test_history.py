@@ -116,6 +116,28 @@ def test_the_bound_is_compared_with_the_rank_that_it_bounds(
     assert table.runs[0]["bound_kept"]["violations"] == ([violation] if batch < 6 else [])
 
 
+@pytest.mark.parametrize("bad", [[2, 3], [3], [0, 1, 2, 3]])
+def test_a_matrix_of_nan_has_not_converged(tmp_path: Path, bad: list[int]) -> None:
+    broken = np.full((4, 4), np.nan)
+    snapshots = {
+        step: {"calm": np.eye(4), "broken": broken if step in bad else np.eye(4)}
+        for step in range(4)
+    }
+    table = ask(write_run(tmp_path / "run", snapshots, Recipe()))
+    found = table.runs[0]["assumption"]
+    assert found["converged"] is False
+    assert found["not_converged"] == ["broken"]
+    assert "in every matrix" not in shown(table)
+
+
+def test_a_matrix_that_was_nan_once_has_converged_since(tmp_path: Path) -> None:
+    snapshots = {step: {"a": np.eye(4), "b": np.eye(4)} for step in range(5)}
+    snapshots[1]["b"] = np.full((4, 4), np.nan)
+    found = ask(write_run(tmp_path / "run", snapshots, Recipe())).runs[0]["assumption"]
+    assert found["converged"] is True
+    assert found["since_step"] == 3  # there is no ratio at step 2, whose predecessor has no norm
+
+
 def test_the_assumption_names_the_layers_that_have_not_converged(tmp_path: Path) -> None:
     late = [3.0, 2.0, 1.5, 1.5, 1.5, 1.5]
     never = [1.0, 1.0, 1.0, 1.0, 1.0, 0.5]

@@ -14,7 +14,7 @@ from rankscope.figures import house
 from rankscope.figures.boundmarks import BOUNDS, names_of, steps_of, told_of
 from rankscope.figures.columns import Drawn, drawn_columns, key_at, measured_rows
 from rankscope.figures.dots import FOOT, FULL, ROW, dot_columns
-from rankscope.figures.groups import beside_names, name_letters, named_rows
+from rankscope.figures.groups import MEANS, beside_names, name_letters, named_rows
 from rankscope.figures.runs import apart, told_sources
 from rankscope.figures.words import distinct, shorter, titled
 from rankscope.palette import LIGHT
@@ -74,7 +74,8 @@ def _of_run(table: Table, columns: Sequence[Drawn], width: float) -> Figure:
     last = last_step(table.matrices)
     named = beside_names(last, width)
     parts = [HEIGHT, ROW * len(named) + FOOT][len(steps) < 2 :]
-    figure, places = _blank(table, columns, width, list(named), parts)
+    several = MEANS * any(len(group) > 1 for group in named.values())
+    figure, places = _blank(table, columns, width, list(named), parts, several)
     entries: dict[str, Artist] = {}
     for column, (*above, below) in zip(columns, places, strict=True):
         for place in above:
@@ -125,6 +126,7 @@ def _blank(
     width: float,
     names: Sequence[str],
     parts: Sequence[float],
+    more: str = "",
 ) -> tuple[Figure, list[list[SubplotSpec]]]:
     """The empty figure, and for each threshold its places, as high as `parts` below each other."""
     across = dot_columns(width, max(map(len, names)), len(columns))
@@ -132,7 +134,7 @@ def _blank(
     told = [columns[0].words, *(name for name, _, _ in BOUNDS.values()), FULL, VACUOUS]
     height = house.HEAD + bands * (sum(parts) + TITLE)
     height += house.LEGEND * (1 + house.legend_rows(width, told))
-    title = titled(table, f"{columns[0].words} and the bounds on it")
+    title = titled(table, f"{columns[0].words} and the bounds on it{more}")
     figure = house.blank(width, height, title)
     grid = figure.add_gridspec(bands * len(parts), across, height_ratios=list(parts) * bands)
     return figure, [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rankscope.figures import house
 from rankscope.figures.columns import Drawn, key_at
 from rankscope.figures.dots import FULL, Dots, dot_rows, full_rank
-from rankscope.figures.groups import middle
+from rankscope.figures.groups import value_of
 from rankscope.figures.steps import step_axis
 from rankscope.palette import LIGHT
 from rankscope.rows import Row
@@ -54,16 +54,13 @@ class Told:
 
 
 def told_of(table: Table, rows: Sequence[Row], column: Drawn, *, mean: bool) -> Told:
-    """The mean over averaged matrices, where all have a value; or else the median."""
-    if mean:
-        rows = [row for row in rows if row["averaged"] is not False and row["status"] == "ok"]
+    """The mean over the measured matrices, or those of them that are averaged; of all or none."""
+    rows = [row for row in rows if row["status"] == "ok"]
+    rows = [row for row in rows if not mean or row["averaged"] is not False]
 
     def taken(key: str) -> float:
-        values = [row.get(key) for row in rows]
-        known = [float(value) for value in values if value is not None]
-        if not mean:
-            return middle(known)
-        return fmean(known) if known and len(known) == len(values) else math.nan
+        value = fmean(value_of(row, key) for row in rows) if rows else math.nan
+        return value if math.isfinite(value) else math.nan
 
     bounds = {name: taken(key_at(table, name, column.eps or 0)) for name in BOUNDS}
     full = [min(row["shape"]) for row in rows]

@@ -5,6 +5,7 @@ Several checkpoints have axes each; beside names, a colour each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from rankscope.figures.dots import (
     full_rank,
     linear_values,
 )
-from rankscope.figures.groups import beside_names, last_rows, middle, named_rows
+from rankscope.figures.groups import beside_names, explained, last_rows, mean, named_rows
 from rankscope.figures.runs import Look, Told, told_sources, unordered
 from rankscope.figures.words import plain, titled, without_range
 from rankscope.layerkinds import by_layer_kind
@@ -56,7 +57,10 @@ def over_depth(table: Table, columns: Sequence[Drawn], width: float) -> Figure:
     lower = (ROW * len(named) + FOOT) * -(-len(columns) // across) * bool(named)
     legend = house.legend_rows(width, [*looks, *(sources if named else ()), FULL])
     height = house.HEAD + upper + lower + house.LEGEND * legend
-    figure = house.blank(width, height, titled(table, columns[0].words))
+    points = [rows for lines in deep.values() for at in lines.values() for rows in at.values()]
+    points += [named_rows(rows, group) for rows in rest.values() for group in named.values()]
+    words = columns[0].words + explained(points, [column.key for column in columns])
+    figure = house.blank(width, height, titled(table, words))
     grid = figure.add_gridspec(2 if looks and named else 1, 1, height_ratios=_parts(upper, lower))
     entries: dict[str, Artist] = {}
     if looks:
@@ -97,7 +101,7 @@ def _over_depth(
     columns: Sequence[Drawn],
     looks: Mapping[str, Look],
 ) -> dict[str, Artist]:
-    """A line a kind of layers; of several matrices at one depth (experts) their median."""
+    """A line a kind of layers; of several matrices at one depth (experts) their mean."""
     there = {source: lines for source, lines in deep.items() if lines}
     grid = place.subgridspec(len(columns), len(there))
     entries: dict[str, Artist] = {}
@@ -122,11 +126,11 @@ def _kinds(axes: Axes, lines: Deep, column: Drawn, looks: Mapping[str, Look]) ->
 
     entries: dict[str, Artist] = {}
     for kind, at in lines.items():
-        values = [middle([row[column.key] for row in rows]) for rows in at.values()]
+        values = [mean(rows, column.key) for rows in at.values()]
         look = looks[kind]
         (entries[kind],) = axes.plot(
             list(at),
-            values,
+            [value if math.isfinite(value) else math.nan for value in values],
             color=look.colour,
             linestyle=look.style,
             linewidth=1.0,
@@ -160,10 +164,7 @@ def _beside(
             dots.append(full_rank(full))
         for source, rows in rest.items():
             text = told.texts[source]
-            values = [
-                middle([row[column.key] for row in named_rows(rows, group)])
-                for group in named.values()
-            ]
+            values = [mean(named_rows(rows, group), column.key) for group in named.values()]
             name = text if len(rest) > 1 else column.words
             dots.append(Dots(name, told.looks[text].colour, "o", values))
         entries |= dot_rows(axes, list(named), dots)

@@ -32,7 +32,7 @@ class Dots:
         told: what the legend calls it.
         colour: of the dots.
         marker: as matplotlib has them.
-        values: one a name; NaN for none.
+        values: one a name; none is drawn where it is not finite.
         hollow: whether a dot is, one a name; empty for none.
     """
 
@@ -53,11 +53,11 @@ def dot_rows(axes: Axes, names: Sequence[str], dots: Sequence[Dots]) -> dict[str
     entries: dict[str, Artist] = {}
     places = range(len(names))
     for one in dots:
-        if all(map(math.isnan, one.values)):
+        if not any(map(math.isfinite, one.values)):
             continue
         hollow = one.hollow or [False] * len(names)
         for empty in (False, True):
-            shown = [i for i in places if hollow[i] == empty and not math.isnan(one.values[i])]
+            shown = [i for i in places if hollow[i] == empty and math.isfinite(one.values[i])]
             if not shown:
                 continue
             (artist,) = axes.plot(

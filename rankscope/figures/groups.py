@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from statistics import median
+from collections.abc import Iterable, Mapping, Sequence
 
 from rankscope.errors import UsageError
 from rankscope.figures.words import FILLER, distinct, plain, plain_names
 from rankscope.layerkinds import by_layer_kind
+from rankscope.records import INFINITE
 from rankscope.rows import Row
 from rankscope.table import Table
 from rankscope.views.layout import last_step
@@ -22,6 +22,8 @@ LETTERS = 36  # of a name beside dots or cells, at most
 LETTER = 0.058  # inches, of a name
 
 OTHERS = "others"
+
+MEANS = ", means where a point stands for several matrices"
 
 
 def check_sources(table: Table) -> list[str]:
@@ -104,7 +106,43 @@ def named_rows(rows: Sequence[Row], group: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["name"] in names]
 
 
-def middle(values: Sequence[float | None]) -> float:
-    """The median of what is known; NaN where nothing is."""
-    known = [value for value in values if value is not None]
-    return float(median(known)) if known else math.nan
+def value_of(row: Row, key: str) -> float:
+    """A reading, infinity where its note says so; NaN where there is none."""
+    value = row.get(key)
+    if value is not None:
+        return float(value)
+    return math.inf if row["notes"].get(key, "").startswith(INFINITE) else math.nan
+
+
+def mean(rows: Iterable[Row], key: str) -> float:
+    """The mean over the rows where it is defined, as of a table; NaN where it nowhere is.
+
+    One infinite value makes it infinite.
+    """
+    known = [value for row in rows if not math.isnan(value := value_of(row, key))]
+    return math.fsum(value / len(known) for value in known) if known else math.nan
+
+
+def undrawn(values: Iterable[float]) -> str:
+    """What a title says of values that have no place on an axis; NaN is an undefined one.
+
+    >>> undrawn([1.0, math.inf, math.nan, math.inf]), undrawn([1.0])
+    ('; not drawn: 2 infinite, 1 undefined', '')
+    """
+    found = list(values)
+    counts = {"infinite": sum(map(math.isinf, found)), "undefined": sum(map(math.isnan, found))}
+    words = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"; not drawn: {words}" if words else ""
+
+
+def means_of(groups: Iterable[Sequence[Row]], keys: Sequence[str]) -> list[float]:
+    """The means of the groups in which something was measured, column by column."""
+    kept = [group for group in groups if any(row["status"] == "ok" for row in group)]
+    return [mean(group, key) for key in keys for group in kept]
+
+
+def explained(groups: Iterable[Sequence[Row]], keys: Sequence[str]) -> str:
+    """What a title says of points that are one group each: that they are means, what is lacking."""
+    found = list(groups)
+    several = any(len(group) > 1 for group in found)
+    return MEANS * several + undrawn(means_of(found, keys))

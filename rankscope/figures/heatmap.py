@@ -1,7 +1,8 @@
 """A map of a metric: kinds of layers downwards, their depth to the right.
 
 What counts directions is shown as a share of min(rows, columns), so that matrices of all shapes
-compare. What could not be measured is crossed out; where there is no matrix, there is no cell.
+compare. What could not be measured is crossed out, what is infinite or undefined says so in a cell
+without a colour of the scale; where there is no matrix, there is no cell.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rankscope.figures import house
@@ -21,6 +21,7 @@ from rankscope.figures.groups import (
     check_sources,
     depth_of,
     largest_kinds,
+    mean,
     name_letters,
 )
 from rankscope.figures.runs import told_sources
@@ -46,6 +47,10 @@ TICK = 0.2  # inches, that the number of a layer takes; where there is less, som
 
 Ends = tuple[float, float]  # of the scale of colours
 
+INFINITE, UNDEFINED = "inf", "n/a"  # in cells
+
+GREY = "0.88"  # of those, which is no colour of the scale
+
 OUTSIDE = "-"  # the column of what is in no layer
 
 
@@ -56,14 +61,16 @@ class Grid:
     Attributes:
         kinds: the names of its rows.
         depths: the names of its columns.
-        values: NaN where there is none; a row a kind.
+        values: a row a kind; NaN where there is none, infinite where one of its values is.
         lacking: the cells, as (row, column), in which a matrix was not measured.
+        undefined: the cells in which what was measured has no value.
     """
 
     kinds: Sequence[str]
     depths: Sequence[str]
     values: Sequence[Sequence[float]]
     lacking: Sequence[tuple[int, int]]
+    undefined: Sequence[tuple[int, int]]
 
 
 def heatmap_figure(scene: Scene, metric: str | None, width: float) -> Figure:
@@ -94,8 +101,7 @@ def heatmap_figure(scene: Scene, metric: str | None, width: float) -> Figure:
         _draw(axes, grid, ends, room / len(grid.depths))
         axes.set_title(title)
     drawn[-1].set_xlabel("layer" if any(grid.depths != [OUTSIDE] for grid in maps.values()) else "")
-    lacking = any(grid.lacking for grid in maps.values())
-    _bar(figure, list(drawn), ends, _scale_words(columns, lacking))
+    _bar(figure, list(drawn), ends, _scale_words(columns, _marks(list(maps.values()))))
     return figure
 
 
@@ -116,10 +122,21 @@ def _words(columns: Sequence[Drawn]) -> str:
     return f"{columns[0].words}{share}"
 
 
-def _scale_words(columns: Sequence[Drawn], lacking: bool) -> str:
+def _scale_words(columns: Sequence[Drawn], marks: Sequence[str]) -> str:
     words = columns[0].words + (" / min(rows, columns)" if columns[0].counts else "")
     threshold = f", {columns[0].threshold}" if len(columns) == 1 and columns[0].threshold else ""
-    return words + threshold + ("   (crossed out: not measured)" if lacking else "")
+    return words + threshold + (f"   ({', '.join(marks)})" if marks else "")
+
+
+def _marks(maps: Sequence[Grid]) -> list[str]:
+    """What the marks in cells mean that there are."""
+    infinite = any(math.isinf(value) for grid in maps for row in grid.values for value in row)
+    found = {
+        f"{INFINITE}: infinite": infinite,
+        f"{UNDEFINED}: undefined": any(grid.undefined for grid in maps),
+        "crossed out: not measured": any(grid.lacking for grid in maps),
+    }
+    return [words for words, there in found.items() if there]
 
 
 def grid_of(rows: Sequence[Row], column: Drawn, letters: int) -> Grid:
@@ -132,28 +149,32 @@ def grid_of(rows: Sequence[Row], column: Drawn, letters: int) -> Grid:
             cells.setdefault((label, depth), []).append(row)
     depths = sorted({depth for _, depth in cells if depth is not None})
     places: list[int | None] = [None] * any(depth is None for _, depth in cells) + [*depths]
-    values, lacking = [], []
+    values, lacking, undefined = [], [], []
     for up, label in enumerate(groups):
         for across, depth in enumerate(places):
-            if any(row["status"] != "ok" for row in cells.get((label, depth), [])):
+            here = cells.get((label, depth), [])
+            if any(row["status"] != "ok" for row in here):
                 lacking.append((up, across))
+            elif here and math.isnan(_value(here, column)):
+                undefined.append((up, across))
         values.append([_value(cells.get((label, depth), []), column) for depth in places])
     kinds = list(without_range(list(groups), letters).values())
-    return Grid(kinds, [OUTSIDE if one is None else str(one) for one in places], values, lacking)
+    told = [OUTSIDE if one is None else str(one) for one in places]
+    return Grid(kinds, told, values, lacking, undefined)
 
 
 def _value(rows: Sequence[Row], column: Drawn) -> float:
-    known = [
-        row[column.key] / (min(row["shape"]) if column.counts else 1)
-        for row in rows
-        if row[column.key] is not None
-    ]
-    return fmean(known) if known else math.nan
+    """The mean, of what counts directions that of the shares."""
+    if not column.counts:
+        return mean(rows, column.key)
+    known = [row for row in rows if row[column.key] is not None]
+    shares = [row[column.key] / min(row["shape"]) / len(known) for row in known]
+    return math.fsum(shares) if shares else math.nan
 
 
 def _ends(maps: Sequence[Grid], column: Drawn) -> Ends:
     """From 0 to 1 for shares; else from the least value to the largest."""
-    known = [v for grid in maps for row in grid.values for v in row if not math.isnan(v)]
+    known = [v for grid in maps for row in grid.values for v in row if math.isfinite(v)]
     return (0.0, 1.0) if column.counts else (min(known, default=0.0), max(known, default=1.0))
 
 
@@ -177,15 +198,35 @@ def _draw(axes: Axes, grid: Grid, ends: Ends, cell: float) -> None:
     )
     for up, row in enumerate(grid.values):
         for across, value in enumerate(row):
-            crossed = (up, across) in grid.lacking
-            colour = LIGHT.text if math.isnan(value) else ink(_colour(value, ends))
-            place = (across + 0.5, up + 0.5)
-            if crossed:
+            here, place = (up, across), (across + 0.5, up + 0.5)
+            text = _text(value, undefined=here in grid.undefined)
+            colour = ink(_colour(value, ends)) if math.isfinite(value) else LIGHT.text
+            if text and not math.isfinite(value):
+                _ground(axes, across, up)
+            if here in grid.lacking:
                 axes.plot(*place, "x", color=colour, markersize=4, markeredgewidth=0.8)
-            elif cell >= ROOM and not math.isnan(value):
-                text = house.digits(value)
-                axes.text(*place, text, ha="center", va="center", color=colour, size=6)
+            elif text and (cell >= ROOM or not math.isfinite(value)):
+                turned = 0 if cell >= ROOM else 90
+                axes.text(
+                    *place, text, ha="center", va="center", color=colour, size=6, rotation=turned
+                )
     _name_cells(axes, grid, math.ceil(TICK / cell))
+
+
+def _text(value: float, *, undefined: bool) -> str:
+    """What a cell says where it has room."""
+    if math.isinf(value):
+        return INFINITE
+    if math.isnan(value):
+        return UNDEFINED if undefined else ""
+    return house.digits(value)
+
+
+def _ground(axes: Axes, across: int, up: int) -> None:
+    """The grey of a cell whose value has no colour."""
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((across, up), 1, 1, facecolor=GREY, edgecolor="white", linewidth=0.4))
 
 
 def _name_cells(axes: Axes, grid: Grid, every: int) -> None:

@@ -6,13 +6,15 @@ a matrix.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rankscope.errors import UsageError
 from rankscope.figures import house
-from rankscope.figures.runs import apart
+from rankscope.figures.groups import MEANS
+from rankscope.figures.runs import apart, told_sources
 from rankscope.figures.steps import heights, step_axis, track_bar, track_lines, tracks_of
-from rankscope.figures.words import RATIO_NAME, kind_title, titled
+from rankscope.figures.words import RATIO_NAME, TITLE, kind_title, shorter, titled
 from rankscope.palette import LIGHT
 from rankscope.rows import Row
 from rankscope.table import Table
@@ -30,6 +32,8 @@ LEAST_WIDTH = 1.7  # inches
 
 MANY_RUNS = 24  # pairs of axes
 
+NAMED = 3  # in a title, of the sources that have none
+
 
 def norm_ratio_figure(table: Table, width: float) -> Figure:
     """Axes a run that has the ratio of two snapshots at least.
@@ -42,8 +46,9 @@ def norm_ratio_figure(table: Table, width: float) -> Figure:
     columns = house.columns_of(width, LEAST_WIDTH, len(runs))
     bands = -(-len(runs) // columns)
     height = house.HEAD + (TALL if len(runs) == 1 else bands * HEIGHT) + heights(tracks, [], width)
-    title = titled(table, "ratio of the norms of consecutive snapshots")
-    figure = house.blank(width, height, title)
+    words = "ratio of the norms of consecutive snapshots"
+    words += MEANS * any(len(names) > 1 for names in tracks.members.values())
+    figure = house.blank(width, height, titled(table, words + _left_out(table, list(runs))))
     drawn = house.multiples(figure, len(runs), columns)
     told = apart(table) if len(runs) > 1 else {}
     entries: dict[str, Artist] = {}
@@ -59,6 +64,14 @@ def norm_ratio_figure(table: Table, width: float) -> Figure:
     track_bar(figure, drawn, tracks)
     house.legend_below(figure, entries)
     return figure
+
+
+def _left_out(table: Table, drawn: Sequence[str]) -> str:
+    """What a title says of sources that have no ratio."""
+    told = told_sources(table).texts
+    rest = [shorter(told[source], TITLE) for source in told if source not in drawn]
+    named = ", ".join(rest[:NAMED]) + (f" and {len(rest) - NAMED} more" if rest[NAMED:] else "")
+    return f"; not drawn, no ratio of two snapshots: {named}" if rest else ""
 
 
 def _runs(table: Table) -> dict[str, list[Row]]:

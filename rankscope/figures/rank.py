@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING
 from rankscope.figures import house
 from rankscope.figures.columns import Drawn, drawn_columns, measured_rows
 from rankscope.figures.depth import over_depth
+from rankscope.figures.groups import explained
 from rankscope.figures.settings import over_settings
-from rankscope.figures.steps import THICK, heights, step_axis, track_bar, track_lines, tracks_of
+from rankscope.figures.steps import (
+    DOT,
+    THICK,
+    alone,
+    heights,
+    step_axis,
+    track_bar,
+    track_lines,
+    track_points,
+    tracks_of,
+)
 from rankscope.figures.words import titled
 from rankscope.scene import Scene
 from rankscope.table import Table
@@ -43,7 +54,10 @@ def _over_steps(table: Table, columns: Sequence[Drawn], width: float) -> Figure:
     tracks = tracks_of(table.matrices)
     mean = _mean_words(table)
     height = house.HEAD + HEIGHT * len(columns) + heights(tracks, [mean], width)
-    figure = house.blank(width, height, titled(table, f"{columns[0].words} over training"))
+    points = [one for line in track_points(tracks, table.matrices).values() for one in line]
+    words = f"{columns[0].words} over training"
+    words += explained(points, [column.key for column in columns])
+    figure = house.blank(width, height, titled(table, words))
     drawn = list(figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0])
     entries: dict[str, Artist] = {}
     for axes, column in zip(drawn, columns, strict=True):
@@ -52,7 +66,14 @@ def _over_steps(table: Table, columns: Sequence[Drawn], width: float) -> Figure:
         values = [
             float("nan") if row[column.key] is None else row[column.key] for row in table.summary
         ]
-        (line,) = axes.plot(steps, values, color="black", linewidth=THICK)
+        (line,) = axes.plot(
+            steps,
+            values,
+            color="black",
+            linewidth=THICK,
+            marker=DOT if any(alone(values)) else "",
+            markevery=alone(values),
+        )
         entries |= {mean: line} | found
         axes.set_ylabel(column.axis)
         if column.counts:

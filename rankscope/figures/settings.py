@@ -5,7 +5,8 @@ A dot a run, so that seeds are seen; a line through their means, for runs that a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from rankscope.figures import house
 from rankscope.figures.columns import Drawn
 from rankscope.figures.dots import FOOT, ROW, Dots, dot_columns, dot_rows, linear_values
-from rankscope.figures.groups import middle, name_letters
+from rankscope.figures.groups import mean, name_letters, undrawn
 from rankscope.figures.runs import (
     AXES,
     Look,
@@ -29,6 +30,7 @@ from rankscope.palette import LIGHT
 from rankscope.rows import Row
 from rankscope.sweeps.trends import PREDICTED
 from rankscope.table import Table
+from rankscope.views.layout import last_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +69,8 @@ def over_settings(table: Table, columns: Sequence[Drawn], width: float) -> Figur
     heights = [height for band in bands for height in (*[HEIGHT] * len(columns), _legend(band))]
     shown = {run["source"] for panel in panels for runs in panel.groups.values() for run in runs}
     alone = len({row["source"] for row in table.summary}) - len(shown)
-    words = f"{columns[0].words} at the end of each run"
+    values = ends_of(table, shown, columns)
+    words = _words(columns, values)
     title = titled(table, words + (f"; {alone} that nothing compares to left out" if alone else ""))
     figure = house.blank(width, house.HEAD + sum(heights), title)
     grid = figure.add_gridspec(len(heights), across, height_ratios=heights)
@@ -75,10 +78,31 @@ def over_settings(table: Table, columns: Sequence[Drawn], width: float) -> Figur
         top = index * (len(columns) + 1)
         for row, column in enumerate(columns):
             places = [grid[top + row, place] for place in range(len(band))]
-            _row(figure, places, band, column, last=column is columns[-1])
+            _row(figure, places, band, column, values[column.key], last=column is columns[-1])
         for place, panel in enumerate(band):
             _explain(figure.add_subplot(grid[top + len(columns), place]), panel)
     return figure
+
+
+def ends_of(
+    table: Table, sources: Iterable[str], columns: Sequence[Drawn]
+) -> dict[str, dict[str, float]]:
+    """By column and source the mean at the end, as the table has it; infinite or NaN for none."""
+    last = {row["source"]: row for row in table.summary}
+    found: dict[str, dict[str, float]] = {column.key: {} for column in columns}
+    for source in sources:
+        rows = last_step([row for row in table.matrices if row["source"] == source])
+        averaged = [row for row in rows if row["averaged"] is not False]
+        for key, values in found.items():
+            value = last[source][key]
+            values[source] = mean(averaged, key) if value is None else float(value)
+    return found
+
+
+def _words(columns: Sequence[Drawn], values: Mapping[str, Mapping[str, float]]) -> str:
+    """What is shown, and the runs of which it is not."""
+    lacking = undrawn(value for of_run in values.values() for value in of_run.values())
+    return f"{columns[0].words} at the end of each run{lacking}"
 
 
 def _legend(band: Sequence[Panel]) -> float:
@@ -92,6 +116,7 @@ def _row(
     places: Sequence[SubplotSpec],
     band: Sequence[Panel],
     column: Drawn,
+    values: Mapping[str, float],
     *,
     last: bool,
 ) -> None:
@@ -99,7 +124,7 @@ def _row(
     drawn: list[Axes] = []
     for place, panel in zip(places, band, strict=True):
         axes = figure.add_subplot(place, sharey=drawn[0] if drawn else None)
-        _panel(axes, panel, column)
+        _panel(axes, panel, values)
         axes.set_ylabel(column.axis)
         axes.set_xlabel(AXES[panel.key] if last else "")
         drawn.append(axes)
@@ -139,12 +164,13 @@ def panels_of(table: Table) -> list[Panel]:
     return found
 
 
-def _panel(axes: Axes, panel: Panel, column: Drawn) -> None:
-    """Dots and lines of one hyperparameter."""
+def _panel(axes: Axes, panel: Panel, values: Mapping[str, float]) -> None:
+    """Dots and lines of one hyperparameter; a line has a gap where its mean is not finite."""
     levels = sorted({run[panel.key] for runs in panel.groups.values() for run in runs})
     for text, runs in panel.groups.items():
         look = panel.looks[text]
-        known = [(run[panel.key], run[column.key]) for run in runs if run[column.key] is not None]
+        ends = [(run[panel.key], values[run["source"]]) for run in runs]
+        known = [(level, value) for level, value in ends if math.isfinite(value)]
         axes.plot(
             [level for level, _ in known],
             [value for _, value in known],
@@ -153,10 +179,16 @@ def _panel(axes: Axes, panel: Panel, column: Drawn) -> None:
             markerfacecolor="none",
             color=look.colour,
         )
-        there = [level for level in levels if any(level == one for one, _ in known)]
-        means = [fmean(value for one, value in known if one == level) for level in there]
+        there = [level for level in levels if any(level == one for one, _ in ends)]
+        means = [_mean([value for one, value in ends if one == level]) for level in there]
         axes.plot(there, means, look.style, color=look.colour)
     _level_axis(axes, levels)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of what is defined, NaN where nothing is, or where one is infinite."""
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known and all(map(math.isfinite, known)) else math.nan
 
 
 def _level_axis(axes: Axes, levels: Sequence[float]) -> None:
@@ -172,20 +204,20 @@ def _level_axis(axes: Axes, levels: Sequence[float]) -> None:
 
 def _beside_names(table: Table, columns: Sequence[Drawn], width: float) -> Figure:
     """Runs of which nothing is known that varies: dots beside their names."""
-    ends = {row["source"]: row for row in table.summary}
-    told = apart(table) if len(table.runs) == len(ends) else told_sources(table).texts
+    sources = {row["source"] for row in table.summary}
+    told = apart(table) if len(table.runs) == len(sources) else told_sources(table).texts
     names = distinct([shorter(text, name_letters(width)) for text in told.values()])
     across = dot_columns(width, max(map(len, names)), len(columns))
     bands = -(-len(columns) // across)
     height = house.HEAD + bands * (FOOT + ROW * len(names))
-    title = titled(table, f"{columns[0].words} at the end of each run")
-    figure = house.blank(width, height, title)
+    values = ends_of(table, told, columns)
+    figure = house.blank(width, height, titled(table, _words(columns, values)))
     grid = figure.add_gridspec(bands, across)
     for index, column in enumerate(columns):
         place = divmod(index, across)
         axes = figure.add_subplot(grid[place])
-        values = [middle([ends[source][column.key]]) for source in told]
-        dot_rows(axes, names, [Dots(column.words, LIGHT.unordered[0], "o", values)])
+        shown = [values[column.key][source] for source in told]
+        dot_rows(axes, names, [Dots(column.words, LIGHT.unordered[0], "o", shown)])
         axes.tick_params(labelleft=place[1] == 0)
         axes.set_xlabel(column.axis.replace("\n", ", "))
         if column.counts:

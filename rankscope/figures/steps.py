@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rankscope.figures import house
-from rankscope.figures.groups import largest_kinds, middle
+from rankscope.figures.groups import largest_kinds, mean
 from rankscope.figures.runs import Look, ordered, unordered
 from rankscope.figures.words import FILLER, distinct, plain, plain_names
 from rankscope.rows import Row
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 FEW = 6  # lines that are told apart by their shades, each named in a legend
 
-MANY = 48  # lines in a pair of axes; of more, medians over layers of a kind
+MANY = 48  # lines in a pair of axes; of more, means over layers of a kind
 
 LETTERS = 44  # of a name in a legend
+
+DOT = "o"  # of a point without neighbours
 
 THIN, THICK = 0.8, 1.8  # points, of the lines of matrices and of their mean
 
@@ -31,7 +34,7 @@ class Tracks:
     """The matrices of a run as lines.
 
     Attributes:
-        members: by what a legend calls a line, the matrices that it is the median of.
+        members: by what a legend calls a line, the matrices that it is the mean of.
         looks: by the same.
         named: whether the legend lists them; else a bar of colours tells.
     """
@@ -56,18 +59,43 @@ def tracks_of(rows: Sequence[Row]) -> Tracks:
     return Tracks(groups, unordered(list(groups)), named=True)
 
 
+def track_points(tracks: Tracks, rows: Sequence[Row]) -> dict[str, list[list[Row]]]:
+    """By line, what its point at each step is the mean of."""
+    steps = sorted({row["step"] for row in rows if row["step"] is not None})
+    there = {(row["name"], row["step"]): row for row in rows}
+    return {
+        told: [[there[name, step] for name in names if (name, step) in there] for step in steps]
+        for told, names in tracks.members.items()
+    }
+
+
 def track_lines(axes: Axes, tracks: Tracks, rows: Sequence[Row], key: str) -> dict[str, Artist]:
     """Draws a column over the steps; returns what the legend says."""
     steps = sorted({row["step"] for row in rows if row["step"] is not None})
-    values = {(row["name"], row["step"]): row.get(key) for row in rows}
     entries: dict[str, Artist] = {}
-    for told, names in tracks.members.items():
+    for told, points in track_points(tracks, rows).items():
         look = tracks.looks[told]
-        line = [middle([values.get((name, step)) for name in names]) for step in steps]
+        # What is infinite is no end of an axis, but a gap.
+        line = [value if math.isfinite(value := mean(one, key)) else math.nan for one in points]
         (entries[told],) = axes.plot(
-            steps, line, color=look.colour, linestyle=look.style, linewidth=THIN
+            steps,
+            line,
+            color=look.colour,
+            linestyle=look.style,
+            linewidth=THIN,
+            marker=DOT if any(alone(line)) else "",
+            markevery=alone(line),
         )
     return entries if tracks.named else {}
+
+
+def alone(line: Sequence[float]) -> list[bool]:
+    """Which points have gaps or nothing at both sides, so that a line leaves them out."""
+    known = [False, *map(math.isfinite, line), False]
+    return [
+        here and not before and not after
+        for before, here, after in zip(known, known[1:], known[2:], strict=False)
+    ]
 
 
 def track_bar(figure: Figure, axes: Sequence[Axes], tracks: Tracks) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from rankscope.live.livetable import Frame, live_table
 from rankscope.live.picture import Line, Logged, Measurements, Picture
 from rankscope.text import inert
-from rankscope.views.curves import Steps, plot, sparkline
+from rankscope.views.curves import Steps, axis_of, plot, sparkline
 from rankscope.views.numbers import number
 
 GAP = 2  # blanks between columns
@@ -182,11 +182,11 @@ def _curves(curves: Sequence[Logged], steps: Steps, screen: Screen, height: int)
 
 
 def _scale(one: Logged, height: int) -> list[str]:
-    """What stands before each line of a curve: its first value, or its highest and its lowest."""
-    values = [value for _, value in one.points]
+    """What stands before each line of a curve: its first value, or the ends of its axis."""
     if height < 2:
-        return [number(values[0])]
-    return [number(max(values)), *[""] * (height - 2), number(min(values))]
+        return [number(one.points[0][1])]
+    low, high = axis_of([value for _, value in one.points])
+    return [number(high), *[""] * (height - 2), number(low)]
 
 
 def _cut(text: str, width: int) -> str:

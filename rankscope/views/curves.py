@@ -37,7 +37,9 @@ def sparkline(points: Sequence[Point], steps: Steps, width: int, *, blocks: bool
     """
     marks = BLOCKS if blocks else ASCII
     # The lowest point is seen too: the first mark is of places without a value.
-    levels = _levels(values_at(points, steps, width), len(marks) - 2)
+    values = values_at(points, steps, width)
+    axis = axis_of([value for value in values if value is not None])
+    levels = _levels(values, len(marks) - 2, axis)
     return "".join(marks[0 if level is None else level + 1] for level in levels)
 
 
@@ -48,7 +50,8 @@ def plot(points: Sequence[Point], steps: Steps, width: int, height: int) -> list
     ['⠉⠒⠢⢄⠀⠀', '⠀⠀⠀⠀⠑⢄']
     """
     rows, columns = 4 * height, 2 * width
-    levels = _levels(values_at(points, steps, columns), rows - 1)
+    axis = axis_of([value for _, value in points])
+    levels = _levels(values_at(points, steps, columns), rows - 1, axis)
     dots = [[0] * width for _ in range(height)]
     before: int | None = None
     for column, level in enumerate(levels):
@@ -78,11 +81,22 @@ def values_at(points: Sequence[Point], steps: Steps, width: int) -> list[float |
     return found
 
 
-def _levels(values: Sequence[float | None], most: int) -> list[int | None]:
-    """Values as levels from 0 to `most`, the largest at the top."""
-    known = [value for value in values if value is not None]
-    high, low = max(known, default=0.0), min(known, default=0.0)
-    span = max(high - low, LEAST_SPAN * abs(high)) or 1.0
+def axis_of(values: Sequence[float]) -> tuple[float, float]:
+    """The least and the largest value of a curve's axis: its own, unless it is flat.
+
+    >>> axis_of([8.0, 1.0]), axis_of([100.0, 99.0])
+    ((1.0, 8.0), (95.0, 100.0))
+    """
+    high, low = max(values, default=0.0), min(values, default=0.0)
+    return high - (max(high - low, LEAST_SPAN * abs(high)) or 1.0), high
+
+
+def _levels(
+    values: Sequence[float | None], most: int, axis: tuple[float, float]
+) -> list[int | None]:
+    """Values as levels from 0 to `most`, the axis's largest at the top."""
+    low, high = axis
     return [
-        None if value is None else most - round(most * (high - value) / span) for value in values
+        None if value is None else most - round(most * (high - value) / (high - low))
+        for value in values
     ]

@@ -102,6 +102,14 @@ def test_a_mean_is_over_all_matrices_or_there_is_none(run: Path) -> None:
     assert part.rank == whole.rank
 
 
+def test_of_several_matrices_the_mean_is_told_not_the_median(run: Path) -> None:
+    scene = made.scene(run, eps=LOOSE)
+    (column,) = drawn_columns(scene.table, None)
+    (row, *_) = rows_of(scene, 10)
+    rows = [row | {column.key: rank} for rank in (1, 1, 7)]
+    assert told_of(scene.table, rows, column, mean=False).rank == 3
+
+
 def test_numbers_of_an_axis_are_plain(tmp_path: Path) -> None:
     ranks = {i: {"w": diagonal([1.0] * (38 - 12 * i), 38)} for i in range(3)}
     path = write_run(tmp_path / "run", ranks, Recipe(batch=2, lr=0.1, weight_decay=0.5))

@@ -84,6 +84,33 @@ def test_missing_has_no_cell_and_not_measured_is_crossed_out(path: Path) -> None
     assert "crossed out: not measured" in figure.axes[-1].get_xlabel().replace("\n", " ")
 
 
+def test_what_has_no_number_says_why(tmp_path: Path) -> None:
+    name = "model.layers.{}.block_sparse_moe.experts.{}.w1.weight"
+    arrays = {
+        name.format(layer, expert): np.diag([4.0, 2.0, 0.0 if (layer, expert) == (1, 0) else 1.0])
+        for layer in range(16)
+        for expert in range(2)
+    }
+    arrays |= {f"model.layers.{i}.mlp.up_proj.weight": np.eye(3) * i for i in range(2)}
+    for width in (7.0, 3.0):
+        path = made.saved(tmp_path / "m.safetensors", arrays)
+        figure = heatmap(path, width=width, metrics="condition_number")
+        axes = figure.axes[0]
+        kinds = [label.get_text() for label in axes.get_yticklabels()]
+        told = {
+            (kinds[int(text.get_position()[1])], int(text.get_position()[0])): text.get_text()
+            for text in axes.texts
+        }
+        lacking = {(kinds[0], 1): "inf", (kinds[1], 0): "n/a"}
+        assert kinds[0].startswith("expert")
+        assert lacking.items() <= told.items()
+        assert (kinds[1], 2) not in told  # there is no matrix
+        assert len(axes.patches) == 2
+        words = figure.axes[-1].get_xlabel().replace("\n", " ")
+        assert "(inf: infinite, n/a: undefined)" in words
+        assert len(told) == (18 if width == 7 else 2)
+
+
 def test_numbers_are_the_values_and_can_be_read(path: Path) -> None:
     axes = heatmap(path, width=10).axes[0]
     values = list(cells(axes).values())

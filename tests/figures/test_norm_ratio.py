@@ -45,6 +45,20 @@ def test_runs_have_axes_each_with_their_seed(tmp_path: Path) -> None:
             assert made.y_of(line)[2] == pytest.approx(expected)
 
 
+def test_what_has_no_ratio_is_named(tmp_path: Path) -> None:
+    run = made.run(tmp_path / "run")
+    single = made.saved(tmp_path / "m.safetensors", made.weights(3, 0))
+    title = draw(made.scene(run, single), "norm-ratio").get_suptitle().replace("\n", " ")
+    assert title.endswith("; not drawn, no ratio of two snapshots: m.safetensors")
+    assert "not drawn" not in draw(made.scene(run), "norm-ratio").get_suptitle()
+
+
+def test_one_ratio_is_a_dot(tmp_path: Path) -> None:
+    (axes,) = draw(made.scene(made.run(tmp_path / "run", 2, 1)), "norm-ratio").axes
+    line = axes.get_lines()[0]
+    assert (line.get_marker(), line.get_markevery()) == ("o", [False, True])
+
+
 def test_a_model_has_none(tmp_path: Path) -> None:
     path = made.saved(tmp_path / "m.safetensors", {"w": np.eye(3)})
     with pytest.raises(UsageError, match=r"needs two snapshots.*spectrum, rank and heatmap do"):

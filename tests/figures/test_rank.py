@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ class TestRun:
         assert len(axes.get_lines()) == 10
         assert [label.get_text() for label in bar.get_xticklabels()] == ["1", "9"]
 
-    def test_of_many_the_medians_over_kinds(self, tmp_path: Path) -> None:
+    def test_of_many_the_means_over_kinds_as_the_mean_is(self, tmp_path: Path) -> None:
         snapshots = {
             step: {f"a.{i}.w": made.matrix(8, 8, 1 + (i + step) % 7, i) for i in range(30)}
             | {f"b.{i}.w": made.matrix(8, 8, 1 + (3 * i) % 8, i) for i in range(30)}
@@ -94,10 +94,24 @@ class TestRun:
         assert list(entries) == ["mean", "a.*.w", "b.*.w"]
         for kind in "ab":
             (line,) = made.coloured(figure.axes[0], entries[f"{kind}.*.w"].get_color())
-            assert made.y_of(line) == [
-                median(counted(m) for name, m in arrays.items() if name[0] == kind)
-                for arrays in snapshots.values()
-            ]
+            assert made.y_of(line) == pytest.approx(
+                [
+                    fmean(counted(m) for name, m in arrays.items() if name[0] == kind)
+                    for arrays in snapshots.values()
+                ]
+            )
+        assert "means where a point stands for several" in figure.get_suptitle().replace("\n", " ")
+
+    def test_what_is_infinite_is_a_gap_that_the_title_counts(self, tmp_path: Path) -> None:
+        singular = np.diag([3.0, 2.0, 0.0])
+        regular = np.diag([3.0, 2.0, 1.0])
+        weights = [regular, singular, regular, regular]
+        run = write_run(tmp_path / "run", {i: {"w": one} for i, one in enumerate(weights)})
+        figure = ranks(run, metrics="condition_number")
+        line = made.coloured(figure.axes[0], made.legend_of(figure)["w"].get_color())[0]
+        assert made.y_of(line) == pytest.approx([3, np.nan, 3, 3], nan_ok=True)
+        assert line.get_markevery() == [True, False, False, False]  # no line leads to the first
+        assert "not drawn: 1 infinite" in figure.get_suptitle().replace("\n", " ")
 
     def test_what_was_not_measured_is_a_gap(self, tmp_path: Path) -> None:
         good = made.matrix(4, 4, 3)
@@ -132,10 +146,27 @@ class TestModel:
         assert made.columns_of(lower, DOT) == {name: counted(arrays[name]) for name in names}
         assert made.columns_of(lower, TICK) == dict.fromkeys(names, 16)
 
-    def test_of_many_without_depth_the_medians_over_kinds(self, tmp_path: Path) -> None:
+    def test_of_many_without_depth_the_means_over_kinds(self, tmp_path: Path) -> None:
         arrays = {f"a.{i}.w": made.matrix(6, 6, 1 + i % 6, i) for i in range(40)}
-        (axes,) = ranks(made.saved(tmp_path / "m.safetensors", arrays)).axes
-        assert made.columns_of(axes, DOT) == {"a.*.w": median(map(counted, arrays.values()))}
+        figure = ranks(made.saved(tmp_path / "m.safetensors", arrays))
+        found = made.columns_of(figure.axes[0], DOT)
+        assert found == {"a.*.w": pytest.approx(fmean(map(counted, arrays.values())))}
+        assert "means where a point" in figure.get_suptitle()
+
+    def test_experts_of_a_layer_are_their_mean_and_infinite_ones_are_counted(
+        self, tmp_path: Path
+    ) -> None:
+        name = "model.layers.{}.block_sparse_moe.experts.{}.w1.weight"
+        arrays = {
+            name.format(layer, expert): np.diag([2.0 + layer + expert, 1.0, float(layer != 1)])
+            for layer in range(3)
+            for expert in range(2)
+        }
+        path = made.saved(tmp_path / "m.safetensors", arrays)
+        figure = ranks(path, metrics="condition_number")
+        line = figure.axes[0].get_lines()[0]
+        assert made.y_of(line) == pytest.approx([2.5, np.nan, 4.5], nan_ok=True)
+        assert "not drawn: 1 infinite" in figure.get_suptitle().replace("\n", " ")
 
     def test_two_checkpoints_stand_side_by_side(self, tmp_path: Path) -> None:
         one, two = made.transformer(3), made.transformer(5)
@@ -206,6 +237,17 @@ class TestSweep:
         assert "1 that nothing compares to left out" in figure.get_suptitle().replace("\n", " ")
         dots, _ = figure.axes[0].get_lines()
         assert len(made.x_of(dots)) == 2
+
+    def test_a_line_breaks_where_a_run_is_infinite(self, tmp_path: Path) -> None:
+        for batch, least in {8: 1.0, 16: 0.0, 32: 0.5}.items():
+            end = {"w": np.diag([2.0, 1.0, least])}
+            write_run(tmp_path / f"b{batch}", {0: end, 1: end}, Recipe(batch=batch))
+        figure = ranks(tmp_path, metrics="condition_number")
+        dots, line = figure.axes[0].get_lines()
+        assert made.x_of(dots) == [8, 32]
+        assert made.x_of(line) == [8, 16, 32]
+        assert made.y_of(line) == pytest.approx([2, np.nan, 4], nan_ok=True)
+        assert "not drawn: 1 infinite" in figure.get_suptitle().replace("\n", " ")
 
     def test_runs_that_differ_in_nothing_known_have_dots_beside_names(self, tmp_path: Path) -> None:
         for name, strength in {"one": 1.0, "two": 4.0}.items():

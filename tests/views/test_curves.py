@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rankscope.views.curves import ASCII, BLOCKS, BRAILLE, DOTS, plot, sparkline, values_at
+from rankscope.views.curves import ASCII, BLOCKS, BRAILLE, DOTS, axis_of, plot, sparkline, values_at
 
 Curve = list[tuple[int, float]]
 
@@ -71,9 +71,10 @@ def test_a_plot_has_a_dot_at_every_value(points: Curve, width: int, height: int)
     assert [len(line) for line in lines] == [width] * height
     values = values_at(points, steps, 2 * width)
     dots = lit(lines)
-    known = [value for value in values if value is not None]
+    known = [value for _, value in points]
     high, low = max(known), min(known)
     span = max(high - low, 0.05 * abs(high)) or 1.0
+    assert axis_of(known) == (pytest.approx(high - span), high)  # what stands beside it
     for column, value in enumerate(values):
         if value is None:
             assert not dots[:, column].any()

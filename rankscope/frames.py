@@ -40,7 +40,7 @@ _KEYS: Mapping[Kind, str] = {
         "width world_size"
     ),
     "number": (
-        "agreement closed_form contrast crossing delta_noise epoch eps excess flops "
+        "after agreement before closed_form contrast crossing delta_noise epoch eps excess flops "
         "lambda lhs loss lr margin momentum mu page page_p possible relative_change rhs sigma_next "
         "slack tau tau_p test_accuracy test_loss threshold train_accuracy train_loss weight_decay"
     ),
@@ -52,7 +52,7 @@ _KEYS: Mapping[Kind, str] = {
     "integers": "shape shape_before",
     "numbers": "levels means",
     "texts": "remarks",
-    "json": "after assumption before bound_kept fixed notes",
+    "json": "assumption bound_kept fixed notes",
 }
 
 # What depends on the question: the columns of an analysis, by the names that their keys begin with.
@@ -73,6 +73,10 @@ KINDS: Mapping[str, Kind] = {key: kind for kind, keys in _KEYS.items() for key i
 # Where a row is a snapshot or a run: counts, and means of what is counted.
 MEANS = ("summary", "runs")
 COUNTS = ("averaged", "missing")
+
+# What was and what is, where that is no metric's value.
+SIDES = ("before", "after")
+CHANGED: Mapping[str, Kind] = {"renamed": "text", "retyped": "text", "reshaped": "integers"}
 
 # The keys of an analysis' matrices, before and behind the columns of the question: a checkpoint may
 # have none, and what is read off it still has its columns.
@@ -138,6 +142,8 @@ def kind_of(part: str, key: str) -> Kind | None:
     metric = _METRICS.get(found[1]) if found else None
     if part in MEANS and (metric or key in COUNTS):
         return "number" if metric else "integer"
+    if key in SIDES and part in CHANGED:
+        return CHANGED[part]
     return metric or KINDS.get(key)
 
 

@@ -34,6 +34,7 @@ class MatrixRecord:
             1 for a fully-connected layer, output height times width for a convolution, the
             sequence length for a layer applied per token; None when not known.
         averaged: whether it counts in the average over the model's trunk.
+        trained: whether the updates are of it too; one that is frozen has no bound.
     """
 
     name: str
@@ -41,6 +42,7 @@ class MatrixRecord:
     shape: tuple[int, ...]
     inputs_per_sample: int | None = None
     averaged: bool = True
+    trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ def _matrix(item: JsonObject) -> MatrixRecord:
         shape=tuple(shape),
         inputs_per_sample=item.integer("inputs_per_sample", 1),
         averaged=item.flag("averaged", default=True),
+        trained=item.flag("trained", default=True),
     )
 
 

@@ -15,6 +15,7 @@ from rankscope.differences.difference import Difference
 from rankscope.inventory import Entry, Inventory
 from rankscope.measure import Measured
 from rankscope.records import Spectrum
+from rankscope.sweeps.runs import only_runs
 from rankscope.table import Table
 
 # Of a run: as many as lines in one colour's shades can be told apart.
@@ -57,12 +58,15 @@ class Scene:
 
     @property
     def kind(self) -> Kind:
-        """A sweep of several runs, one run of several snapshots, or else single checkpoints."""
+        """A sweep of several runs, one run of several snapshots, or else single checkpoints.
+
+        Runs beside a checkpoint that is of no run are no sweep: drawn are the ends of all of them.
+        """
+        if only_runs(self.table.runs, self.table.summary):
+            return "sweep"
         steps: dict[str, int] = {}
         for row in self.table.summary:
             steps[row["source"]] = steps.get(row["source"], 0) + 1
-        if len(steps) > 1 and len(self.table.runs) > 1:
-            return "sweep"
         return "run" if len(steps) == 1 and max(steps.values()) > 1 else "model"
 
 

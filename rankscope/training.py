@@ -21,6 +21,9 @@ from rankscope.runrecord import Hyperparameters, Optimiser, RunRecord
 # Numbers that differ by a smaller share are the same: a logger may round.
 SAME = 1e-6
 
+# Stands for a value that the log gives as null; no log has it, for JSON has no such number.
+UNKNOWN = math.inf
+
 NOTHING_KNOWN = "nothing is known of the training"
 
 # What Adam and its kin keep for each parameter, in PyTorch's names.
@@ -66,6 +69,7 @@ class Training:
         default_inputs: m_l of the others, if the user stated it.
         averaged: for each tensor that the run records, whether it counts in the average.
         remarks: what was taken for granted, or contradicts itself.
+        frozen: the tensors that no update changes, so that none of this is about them.
     """
 
     dynamics: Dynamics | None
@@ -74,10 +78,17 @@ class Training:
     default_inputs: int | None = None
     averaged: Mapping[str, bool] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    frozen: frozenset[str] = frozenset()
 
     def inputs_of(self, tensor: str) -> int | None:
-        """m_l of a tensor; None when unknown."""
-        return self.inputs.get(tensor, self.default_inputs)
+        """m_l of a tensor; None when unknown, or the tensor is frozen."""
+        return None if tensor in self.frozen else self.inputs.get(tensor, self.default_inputs)
+
+    def lacks_inputs(self, tensor: str) -> str:
+        """Why there is no m_l of a tensor; empty where there is one."""
+        if tensor in self.frozen:
+            return "it was not trained when the run began"
+        return "" if self.inputs_of(tensor) is not None else "m_l is not recorded; give --m"
 
 
 def training_of(
@@ -124,6 +135,7 @@ def training_of(
         given.inputs,
         {one.name: one.averaged for one in run.matrices},
         tuple(remarks),
+        frozenset(one.name for one in run.matrices if not one.trained),
     )
 
 
@@ -157,6 +169,8 @@ def _momentum(
         return given.momentum
     logged = [float(line["momentum"]) for line in log if line.get("momentum") is not None]
     momentum = known.momentum if known is not None else logged[0] if logged else 0.0
+    if any("momentum" in line and line["momentum"] is None for line in log):
+        raise UsageError("the log's momentum is not always known, as the bound needs")
     if set(logged) - {momentum}:
         raise UsageError(f"the log's momentum is not always {momentum:g}, as the bound needs")
     if known is None:
@@ -173,14 +187,12 @@ def _step_sizes(
 ) -> Steps:
     if given.mu is not None:
         return ((0, given.mu),)
-    logged = _logged(log, "lr")
     if known is None or known.schedule is None:
+        logged = _logged(log, "lr")
+        _check_known(logged, "learning rate", "--mu")
         if logged:
-            if known is not None and not math.isclose(logged[0][1], known.lr, rel_tol=SAME):
-                remarks.append(
-                    f"the first learning rate is {known.lr:g} in run.json and {logged[0][1]:g} in "
-                    "log.jsonl; log.jsonl holds, as run.json has no schedule"
-                )
+            if known is not None:
+                _compare_first("learning rate", known.lr, logged, remarks)
             return logged
         if known is None:
             raise UsageError("the learning rate is not recorded; give --mu")
@@ -199,11 +211,15 @@ def _decays(
 ) -> Steps:
     if given.weight_decay is not None:
         return ((0, given.weight_decay),)
-    if known is not None:
+    logged = _logged(log, "weight_decay")
+    if known is not None and (not logged or (known.schedule is not None and len(logged) == 1)):
         steps = ((0, known.weight_decay),)
         _compare("weight_decay", steps, log, remarks)
         return steps
-    logged = _logged(log, "weight_decay")
+    _check_known(logged, "weight decay", "--weight-decay or --lambda")
+    if known is not None:
+        # It has no schedule for the weight decay, which changed or is another one.
+        _compare_first("weight decay", known.weight_decay, logged, remarks, " of it")
     if not logged:
         raise UsageError("the weight decay is not recorded; give --weight-decay or --lambda")
     return logged
@@ -221,6 +237,7 @@ def _batches(
         _compare("batch_size", ((0, known.batch_size),), log, remarks)
         return ((0, known.batch_size * known.world_size * known.accumulation),)
     logged = _logged(log, "batch_size")
+    _check_known(logged, "batch size", "--B")
     if not logged or any(batch != int(batch) for _, batch in logged):
         raise UsageError("the batch size is not recorded; give --B")
     remarks.append("the log's batch size is taken as that of a whole update")
@@ -228,17 +245,41 @@ def _batches(
 
 
 def _logged(log: Sequence[Mapping[str, Any]], key: str) -> Steps:
-    """What the log says: a line's value is that of the updates since the line before it."""
+    """What the log says: a line's value is that of the updates since the line before it.
+
+    Null says that no value of theirs is known that all matrices share, and is `UNKNOWN` here; a
+    line without the key says nothing.
+    """
     found: list[tuple[int, float]] = []
     start = 0
     for line in log:
-        value, step = line.get(key), line["step"]
-        if value is None or step == 0:
+        step = line["step"]
+        if key not in line or step == 0:
             continue
+        value = UNKNOWN if line[key] is None else line[key]
         if not found or found[-1][1] != value:
             found.append((start, value))
         start = step
     return tuple(found)
+
+
+def _check_known(logged: Steps, what: str, flag: str) -> None:
+    for start, value in logged:
+        if value == UNKNOWN:
+            since = f" of the updates from {start} on" if start else ""
+            raise UsageError(f"the {what}{since} is not recorded; give {flag}")
+
+
+def _compare_first(
+    what: str, recorded: float, logged: Steps, remarks: list[str], of: str = ""
+) -> None:
+    """Remark on a log that begins otherwise than the record, and holds."""
+    first = logged[0][1]
+    if not math.isclose(first, recorded, rel_tol=SAME):
+        remarks.append(
+            f"the first {what} is {recorded:g} in run.json and {first:g} in log.jsonl; "
+            f"log.jsonl holds, as run.json has no schedule{of}"
+        )
 
 
 def _compare(key: str, steps: Steps, log: Sequence[Mapping[str, Any]], remarks: list[str]) -> None:

@@ -241,8 +241,7 @@ class Theory:
             return "the theorem is about W / ||W||; choose another --norm"
         if not 0 < eps < 2:
             return "the theorem needs eps above 0 and below 2"
-        known = self.training.inputs_of(passage.tensor) is not None
-        return "" if known else "m_l is not recorded; give --m"
+        return self.training.lacks_inputs(passage.tensor)
 
     def _bounds(
         self, bounds: RunBounds, passage: Passage, eps: float

@@ -129,7 +129,33 @@ def test_every_key_has_a_kind(made: Mapping[str, Document]) -> None:
 
 
 # Values of several kinds under one key, by the kind of the row.
-UNSAID = {("crossings", "head_mass"), ("skipped", "missing"), ("lacking", "missing")}
+UNSAID = {
+    ("crossings", "head_mass"),
+    ("skipped", "missing"),
+    ("lacking", "missing"),
+    ("findings", "before"),
+    ("findings", "after"),
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        ([40, None], pl.Float64, [40.0, None]),
+        ([40, 1.5], pl.Float64, [40.0, 1.5]),
+        (["ok", "nonfinite"], pl.String, ["ok", "nonfinite"]),
+        ([40, "ok", None], pl.String, ["40", '"ok"', None]),
+        ([None], pl.Float64, [None]),
+    ],
+)
+def test_what_a_finding_was_and_is(
+    values: Sequence[Any], kind: Any, expected: Sequence[Any]
+) -> None:
+    document = {"schema": "x", "findings": [{"before": one, "after": one} for one in values]}
+    found = frames.to_polars(frames.frame(document, "findings"))
+    for key in ("before", "after"):
+        assert found.schema[key] == kind
+        assert found[key].to_list() == expected
 
 
 def test_an_infinite_reading_is_missing_and_its_note_says_so(made: Mapping[str, Document]) -> None:
@@ -230,7 +256,8 @@ class TestResults:
         assert proof.to_polars("summary")["name"].to_list() == ["a.weight", "b"]
         check = rankscope.check({"w": np.zeros((2, 2))}, rules=["rank >= 1"])
         assert check.to_polars()["metric"].to_list() == ["rank"]
-        assert json.loads(check.to_polars()["after"][0]) == 0
+        assert check.to_polars().schema["after"] == pl.Float64
+        assert check.to_polars()["after"].to_list() == [0]
         assert check.to_pandas()["after"].tolist() == [0]
 
     @pytest.mark.parametrize("rows", ["nothing", "provenance", "Matrices"])

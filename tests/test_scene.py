@@ -15,6 +15,7 @@ from rankscope.differences.comparison import Asked as AskedOfTwo
 from rankscope.errors import UsageError
 from rankscope.question import Question
 from rankscope.scene import MOST_SNAPSHOTS, Scene
+from rankscope.views.sweep import is_sweep
 from tests.rundirs import Recipe, write_run
 
 GENERATOR = np.random.default_rng(7)
@@ -98,6 +99,20 @@ class TestSweep:
         assert found.kind == "sweep"
         drawn = [(Path(curve.source).name, curve.step) for curve in found.curves]
         assert drawn == [("B-2", 2), ("B-4", 2)]
+
+    def test_a_checkpoint_beside_runs_makes_no_sweep(self, tmp_path: Path) -> None:
+        """As the tables have it, which then show every source by itself."""
+        for batch in (2, 4):
+            snapshots = {step: matrices(1, step + batch) for step in range(3)}
+            write_run(tmp_path / f"B-{batch}", snapshots, Recipe(batch=batch))
+        runs = [tmp_path / "B-2", tmp_path / "B-4"]
+        safetensors.numpy.save_file(matrices(1), tmp_path / "other.safetensors")
+        assert is_sweep(scene(*runs).table)
+        found = scene(*runs, tmp_path / "other.safetensors")
+        assert found.kind == "model"
+        assert not is_sweep(found.table)
+        drawn = [(Path(curve.source).name, curve.step) for curve in found.curves]
+        assert drawn == [("B-2", 2), ("B-4", 2), ("other.safetensors", None)]
 
 
 class TestDiff:

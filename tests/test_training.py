@@ -153,9 +153,54 @@ class TestLog:
         assert steps(dynamics(None, log, Given(batch=8, weight_decay=0.0)), "mu") == [(0, 0.1)]
 
     def test_lines_without_a_value_are_passed_over(self) -> None:
-        log = [*lines("lr", {10: 0.1, 15: None, 20: 0.01}), {"step": 5}]
+        log = [*lines("lr", {10: 0.1, 20: 0.01}), {"step": 5}, {"step": 15, "train_loss": 1.0}]
         found = dynamics(None, log, Given(batch=8, weight_decay=0.0))
         assert steps(found, "mu") == [(0, 0.1), (10, 0.01)]
+
+    @pytest.mark.parametrize(
+        ("key", "message"),
+        [
+            ("lr", "the learning rate of the updates from 10 on is not recorded; give --mu"),
+            (
+                "weight_decay",
+                "the weight decay of the updates from 10 on is not recorded; "
+                "give --weight-decay or --lambda",
+            ),
+            ("batch_size", "the batch size of the updates from 10 on is not recorded; give --B"),
+            ("momentum", "the log's momentum is not always known, as the bound needs"),
+        ],
+    )
+    def test_null_is_a_value_that_is_not_known(self, key: str, message: str) -> None:
+        whole = {"lr": 0.1, "weight_decay": 0.01, "batch_size": 8, "momentum": 0.0}
+        log: Log = [{"step": 10, **whole}, {"step": 20, **whole, key: None}, {"step": 30}]
+        assert refusal(None, log) == message
+
+    def test_null_is_known_no_better_by_a_record_without_a_schedule(self) -> None:
+        for key, what in (("lr", "learning rate"), ("weight_decay", "weight decay")):
+            log = lines(key, {10: getattr(KNOWN, key), 20: None})
+            reason = refusal(record(schedule=None), log)
+            assert reason.startswith(f"the {what} of the updates from 10 on is not recorded")
+
+    def test_null_is_not_asked_for_where_the_user_states_it(self) -> None:
+        log = lines("lr", {10: 0.1, 20: None})
+        assert steps(dynamics(record(schedule=None), log, Given(mu=0.3)), "mu") == [(0, 0.3)]
+
+    @pytest.mark.parametrize("schedule", [None, ()])
+    def test_a_weight_decay_that_changes(self, schedule: Any) -> None:
+        """run.json has one number for it, whether it has a schedule of the learning rate or not."""
+        found = known(record(schedule=schedule), lines("weight_decay", {20: 5e-4, 60: 0.0}))
+        assert found.dynamics is not None
+        assert steps(found.dynamics, "weight_decay") == [(0, 5e-4), (20, 0.0)]
+        assert not any("weight" in remark for remark in found.remarks)
+
+    def test_a_weight_decay_that_begins_otherwise_than_the_record(self) -> None:
+        found = known(record(schedule=None), lines("weight_decay", {60: 0.0}))
+        assert found.dynamics is not None
+        assert steps(found.dynamics, "weight_decay") == [(0, 0.0)]
+        assert found.remarks[-1] == (
+            "the first weight decay is 0.0005 in run.json and 0 in log.jsonl; "
+            "log.jsonl holds, as run.json has no schedule of it"
+        )
 
     def test_a_resumed_runs_later_record_holds_in_the_order_of_steps(self) -> None:
         log = [*lines("lr", {10: 0.1, 20: 0.2, 30: 0.3}), *lines("lr", {20: 0.02, 30: 0.03})]
@@ -345,6 +390,11 @@ class TestMatrices:
     def test_the_average_is_over_those_marked(self) -> None:
         assert known(self.RUN).averaged == {"a": True, "b": False, "c": True}
         assert known(None, given=Given(inputs=5)).averaged == {}
+
+    def test_what_is_stated_is_not_of_one_that_is_frozen(self) -> None:
+        run = RunRecord(matrices=(MatrixRecord("a", "linear", (4, 4), 1, trained=False),))
+        found = known(run, given=Given(inputs=5))
+        assert [found.inputs_of(name) for name in "ab"] == [None, 5]
 
     def test_are_known_where_there_is_no_bound(self) -> None:
         found = known(replace(self.RUN, optimiser=Optimiser("adam")))

@@ -159,7 +159,7 @@ class _Check:
             if spec.solved is not None:
                 noted[NO_WEIGHTS, spec.name, True] = None
             elif inputs is None:
-                noted["m_l is not recorded; give --m", spec.name, False] = None
+                noted[self.training.lacks_inputs(spec.tensor), spec.name, False] = None
             else:
                 known[spec.name] = Candidate(spec, inputs)
         return known

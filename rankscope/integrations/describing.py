@@ -39,7 +39,7 @@ def completed(
     """
     found = RunRecord(
         model=type(model).__name__,
-        matrices=() if example is None else counted(model, example),
+        matrices=() if example is None else counted(model, optimisers, example),
         optimiser=optimisers.record(),
         hyperparameters=optimisers.hyperparameters(batch),
         seed=seed,
@@ -55,11 +55,21 @@ def over(told: RunRecord, found: RunRecord) -> RunRecord:
     return replace(found, **{**known, "versions": {**found.versions, **told.versions}})
 
 
-def counted(model: Any, example: Any) -> tuple[MatrixRecord, ...]:
-    """The matrices of a model with their inputs per sample, counted on a batch."""
+def counted(model: Any, optimisers: Optimisers, example: Any) -> tuple[MatrixRecord, ...]:
+    """The matrices of a model with their inputs per sample, counted on a batch.
+
+    Those of a matrix that is not updated are left open: its learning rate and decay are 0, whatever
+    those of the others are, so that it has no bound.
+    """
     if is_spread(model):
         raise UsageError(
             "inputs per sample cannot be counted on a model that is spread over processes: call "
             "rankscope.matrix_records before it is, and pass RunRecord(matrices=...)"
         )
-    return matrix_records(model, forward_on(model, example))
+    parameters = model.state_dict(keep_vars=True)
+    return tuple(
+        one
+        if optimisers.updates(parameters[one.name])
+        else replace(one, inputs_per_sample=None, trained=False)
+        for one in matrix_records(model, forward_on(model, example))
+    )

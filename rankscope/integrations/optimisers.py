@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from rankscope.runrecord import Hyperparameters, Optimiser
 
+# What the matrices do not share, or is not to be seen; the log has null for it. Not NaN, which
+# equals nothing: each update would seem to change it.
+UNKNOWN = math.inf
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """With what the weight matrices are updated; None where they do not all share it.
+    """With what the weight matrices are updated.
+
+    Each is `UNKNOWN` where they do not all share it, and None where the optimiser has none.
 
     Attributes:
         lr: the step size.
         weight_decay: PyTorch's.
-        momentum: PyTorch's; None also where the optimiser knows none.
+        momentum: PyTorch's.
     """
 
     lr: float | None = None
@@ -59,7 +66,19 @@ class Optimisers:
     def __init__(self, optimisers: Iterable[Any]) -> None:
         inner = [innermost(one) for one in optimisers]
         self._inner = [one for one in inner if hasattr(one, "param_groups")]
+        self._sizes = self._group_sizes()
         self._groups = self._matrix_groups()
+        self._trained = [
+            parameter
+            for one in self._inner
+            for group in one.param_groups
+            for parameter in group["params"]
+            if parameter.ndim > 1 and parameter.requires_grad
+        ]
+
+    def _group_sizes(self) -> list[list[int]]:
+        """What tells that parameters were added, as layers that are unfrozen one by one are."""
+        return [[len(group["params"]) for group in one.param_groups] for one in self._inner]
 
     def _matrix_groups(self) -> list[list[int]]:
         """Of each optimiser, the places of its groups that count: loading a state replaces them."""
@@ -77,7 +96,12 @@ class Optimisers:
 
     def settings(self) -> Settings:
         """As they are now."""
-        return Settings(self._shared("lr"), self._shared("weight_decay"), self._shared("momentum"))
+        if (sizes := self._group_sizes()) != self._sizes:
+            self._sizes, self._groups = sizes, self._matrix_groups()
+        # One that is frozen meanwhile stands still, whatever the learning rate of its group.
+        trained = all(parameter.requires_grad for parameter in self._trained)
+        lr = self._shared("lr") if trained else UNKNOWN
+        return Settings(lr, self._shared("weight_decay"), self._shared("momentum"))
 
     def _shared(self, key: str) -> float | None:
         values = {
@@ -85,7 +109,19 @@ class Optimisers:
             for one, places in zip(self._inner, self._groups, strict=True)
             for place in places
         }
-        return values.pop() if len(values) == 1 else None
+        if not values:
+            return None
+        return values.pop() if len(values) == 1 else UNKNOWN
+
+    def updates(self, parameter: Any) -> bool:
+        """Whether they update a parameter; without optimisers, any that has gradients."""
+        held = (
+            one is parameter
+            for inner in self._inner
+            for group in inner.param_groups
+            for one in group["params"]
+        )
+        return bool(parameter.requires_grad) and (not self._inner or any(held))
 
     def record(self) -> Optimiser | None:
         """What run.json says of them; None where there are none."""
@@ -94,12 +130,12 @@ class Optimisers:
         names = sorted({type(one).__name__.lower() for one in self._inner})
         group = self._inner[0].param_groups[self._groups[0][0] if self._groups[0] else 0]
         momentum = self._shared("momentum")
-        several = len(self._inner) > 1 or (momentum is None and "momentum" in group)
+        several = len(self._inner) > 1 or momentum == UNKNOWN
         # The bound is about one optimiser that treats all matrices alike; this name gets none.
         name = f"several: {', '.join(names)}" if several else names[0]
         return Optimiser(
             name,
-            momentum or 0.0,
+            0.0 if momentum is None or several else momentum,
             nesterov=bool(group.get("nesterov", False)),
             dampening=_number(group.get("dampening")) or 0.0,
         )
@@ -108,6 +144,8 @@ class Optimisers:
         """What run.json says of the first update; None where not all of it is known."""
         now = self.settings()
         if batch is None or now.lr is None or now.weight_decay is None:
+            return None
+        if UNKNOWN in (now.lr, now.weight_decay):
             return None
         return Hyperparameters(
             batch_size=batch.size,
@@ -125,8 +163,8 @@ def innermost(optimiser: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """A plain number; None for a tensor on a device, which the training would have to wait for."""
-    device = getattr(value, "device", None)
-    if value is None or (device is not None and device.type != "cpu"):
+    """A plain number; `UNKNOWN` for a tensor on a device, which training would have to wait for."""
+    if value is None:
         return None
-    return float(value)
+    device = getattr(value, "device", None)
+    return float(value) if device is None or device.type == "cpu" else UNKNOWN

@@ -120,10 +120,11 @@ class RankScopeCallback(TrainerCallback):  # type: ignore[misc] # of no type tha
             line = LogRecord(epoch=state.epoch)
             self._recording.reached(state.global_step, model, self._settings, lambda: line)
 
-    def on_save(self, *_: Any, model: Any, **__: Any) -> None:
+    def on_save(self, _: Any, state: Any, __: Any, *, model: Any, **___: Any) -> None:
         """Save the step where the Trainer saved a checkpoint, if asked to."""
         if self._recording is not None and self._every == "save":
             self._recording.save(model)
+            self._recording.note(state.global_step, LogRecord())
 
     def on_log(
         self, _: Any, state: Any, __: Any, *, model: Any, logs: Mapping[str, Any], **___: Any

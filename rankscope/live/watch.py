@@ -19,7 +19,7 @@ from rankscope.live.writerlock import is_locked
 from rankscope.metrics.thresholded import Norm
 from rankscope.question import Question
 from rankscope.runlog import LOG_FILE
-from rankscope.runrecord import RunRecord
+from rankscope.runrecord import Hyperparameters, RunRecord
 from rankscope.store import StoreWarning
 
 # What eps is relative to.
@@ -208,10 +208,14 @@ def about(record: RunRecord | None, question: Question) -> str:
     given = record.hyperparameters
     parts = [
         record.model,
-        f"B {given.batch_size}, mu {given.lr:g}, weight decay {given.weight_decay:g}"
-        if given
-        else "",
+        _trained(given) if given else "",
         f"eps {', '.join(f'{eps:g}' for eps in question.eps)} {RELATIVE[question.norm]}",
         record.data,  # may be long
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _trained(given: Hyperparameters) -> str:
+    """B as the theory has it: the samples of an update, over all devices and their batches."""
+    samples = given.batch_size * given.world_size * given.accumulation
+    return f"B {samples}, mu {given.lr:g}, weight decay {given.weight_decay:g}"

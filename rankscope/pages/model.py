@@ -19,11 +19,17 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def payload(subject: Subject) -> Row | None:
-    """The rows of the last snapshot of each source, grouped by layer kind; None for a sweep."""
+    """The rows of the last snapshot of each source, grouped by layer kind; None for a sweep.
+
+    Beside several runs: of the checkpoints that are of no run, since the sweep's part has the runs.
+    """
     if not isinstance(subject, Scene) or subject.kind == "sweep":
         return None
     table = subject.table
-    rows = [row for own in by_source(table.matrices).values() for row in last_step(own)]
+    beside = len(table.runs) > 1
+    told = {run["source"] for run in table.runs} if beside else set()
+    own = [row for row in table.matrices if row["source"] not in told]
+    rows = [row for found in by_source(own).values() for row in last_step(found)]
     places = {(one.source, one.name, one.step): place for place, one in enumerate(subject.curves)}
     labels, groups = _groups(rows)
     keys = [key for key in table.columns if split_key(key)[0] in BY_NAME]
@@ -31,7 +37,8 @@ def payload(subject: Subject) -> Row | None:
         "step": rows[0]["step"] if rows and subject.kind == "run" else None,
         "columns": _columns(keys),
         "groups": labels,
-        "sources": list(by_source(table.summary)),
+        "sources": [source for source in by_source(table.summary) if source not in told],
+        "beside": beside,
         "rows": [
             {
                 **_facts(row),

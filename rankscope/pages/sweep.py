@@ -21,8 +21,11 @@ UNNAMED = ("seed", "lambda")
 
 
 def payload(subject: Subject) -> Row | None:
-    """The runs, what varies between them, trends and crossings; None of other subjects."""
-    if not isinstance(subject, Scene) or subject.kind != "sweep":
+    """The runs, what varies between them, trends and crossings; None of other subjects.
+
+    Checkpoints beside them that are of no run are left to the sections of a model.
+    """
+    if not isinstance(subject, Scene) or len(subject.table.runs) < 2:
         return None
     table, pool = subject.table, Pool()
     runs = sorted(table.runs, key=run_order)

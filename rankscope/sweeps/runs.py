@@ -61,6 +61,11 @@ def settings_row(run: RunRecord | None, dynamics: Dynamics | None) -> Row:
     return row | {"lambda": None if decay is None else decay / 2, "weight_decay": decay}
 
 
+def only_runs(runs: Sequence[Row], summary: Sequence[Row]) -> bool:
+    """Whether a table is of several runs and of nothing else: each source of a snapshot is one."""
+    return 1 < len(runs) == len({row["source"] for row in summary})
+
+
 def trend_keys(columns: Sequence[Column]) -> tuple[str, ...]:
     """The columns that a trend is tested for: ranks at each eps, or whatever else counts."""
     ranks = tuple(column.key for column in columns if column.metric.name == "rank")

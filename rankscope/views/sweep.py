@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from rankscope.rows import Row
+from rankscope.sweeps.runs import only_runs
 from rankscope.table import Table
 from rankscope.text import natural, printable, shortened
 from rankscope.views.cells import LOG_HEADINGS, headings
@@ -37,7 +38,7 @@ ACCURACY = ("test_accuracy", "train_accuracy")
 def is_sweep(table: Table) -> bool:
     """Whether there are several runs, one at least says how it was trained, and nothing else."""
     known = any(run[key] is not None for run in table.runs for key in SETTINGS)
-    return known and 1 < len(table.runs) == len({row["source"] for row in table.summary})
+    return known and only_runs(table.runs, table.summary)
 
 
 def sweep_grids(table: Table) -> list[Grid]:

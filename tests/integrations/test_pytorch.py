@@ -284,8 +284,8 @@ class TestWhatIsWrittenOfTheOptimizer:
         known = read_run_record(tmp_path)
         assert known is not None
         assert known.hyperparameters is None
-        line = {"step": 1, "weight_decay": 0.5, "momentum": 0.0, "batch_size": BATCH}
-        assert read_log(tmp_path) == [line]
+        line = {"lr": None, "weight_decay": 0.5, "momentum": 0.0, "batch_size": BATCH}
+        assert read_log(tmp_path) == [{"step": 1, **line}]
         assert asked(tmp_path).runs[0]["no_bound"] == "the learning rate is not recorded; give --mu"
 
     def test_of_adam_at_snapshots_only(self, tmp_path: Path) -> None:
@@ -373,7 +373,8 @@ class TestResuming:
             recorder = Recorder(model, run_dir, optimizer=optimizer, step=5, **options)
         with recorder:
             assert steps_in(run_dir) == [0, 2, 4]
-            assert [line["step"] for line in read_log(run_dir)] == [2, 4]
+            # The line of step 6 said with what update 5 was made.
+            assert [line["step"] for line in read_log(run_dir)] == [2, 4, 5]
             train(model, optimizer, 6, 12)
         assert told(asked(run_dir)) == told(
             asked(reference(tmp_path / "hand", 0, 2, 4, 6, 8, 10, 12))

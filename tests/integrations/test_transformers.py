@@ -255,6 +255,21 @@ class TestWhatIsSaved:
         assert ran.evaluate()["eval_loss"] > 0  # after the end it is nobody's business
         assert max(log) == 10
 
+    def test_with_what_a_snapshot_was_made_that_a_killed_training_left(
+        self, tmp_path: Path
+    ) -> None:
+        class Ends(TrainerCallback):  # type: ignore[misc] # of no type that mypy knows
+            def on_step_begin(self, _: Any, state: Any, __: Any, **___: Any) -> None:
+                if state.global_step == 6:
+                    raise ZeroDivisionError
+
+        callback = RankScopeCallback(tmp_path / "run")
+        saving: Any = {"save_strategy": "steps", "save_steps": 5, "logging_steps": 50}
+        with pytest.raises(ZeroDivisionError), callback:
+            trainer(tmp_path / "out", callback, Ends(), **saving).train()
+        assert steps_in(tmp_path / "run") == [0, 5]
+        assert [(line["step"], line["lr"]) for line in read_log(tmp_path / "run")] == [(5, LR)]
+
     def test_a_batch_size_that_is_tried_out_is_left_open(self, tmp_path: Path) -> None:
         hook = RankScopeCallback(tmp_path / "run", every=5)
         trainer(tmp_path / "out", hook, auto_find_batch_size=True).train()

@@ -209,6 +209,9 @@ class TestWaiting:
         assert picture.about.startswith("net; B 2, mu 0.5, weight decay 1; eps 0.001")
         assert picture.found.mean is not None
         assert picture.found.mean.label == "mean of 1 of 2"
+        several = '"batch_size": 2, "world_size": 4, "accumulation": 3,'
+        (run / "run.json").write_text(text.replace('"batch_size": 2,', several))
+        assert watched.look().about.startswith("net; B 24, mu 0.5")  # samples of an update
 
 
 class TestUnfinished:

@@ -294,6 +294,31 @@ class TestSpectra:
         assert "equal in every entry" in page.page.inner_text("#spectra-moved")
 
 
+def test_the_axis_says_what_values_are_over(browser: Browser, tmp_path: Path) -> None:
+    """A's norm, B's where A has none, and nothing's where neither has."""
+    weights, zero = np.diag([4.0, 3.0]), np.zeros((2, 2))
+    before = {"both": weights, "broken": weights * np.nan, "zero": zero, "zeros": zero}
+    after = {"both": 2 * weights, "broken": weights, "zero": weights, "zeros": np.zeros((3, 3))}
+    sides = [
+        saved(tmp_path / f"{which}.safetensors", tensors)
+        for which, tensors in (("a", before), ("b", after))
+    ]
+    report_diff(*sides, path=tmp_path / "page.html", how=HOW)
+    expected = {"both": ("‖A‖F", 8 / 5), "broken": ("‖B‖F", 4 / 5), "zero": ("‖B‖F", 4 / 5)}
+    with opened(browser, tmp_path / "page.html") as page:
+        for name, (unit, largest) in expected.items():
+            choose_matrix(page, name)
+            found = drawn(page, "spectra-moved")
+            assert found["layout"]["yaxis"]["title"]["text"] == f"σᵢ / {unit}"
+            (line,) = [one for one in found["traces"] if one["meta"] == "after (B)"]
+            assert line["y"][0] == pytest.approx(largest)
+        choose_matrix(page, "zeros")
+        assert drawn(page, "spectra-moved")["layout"]["yaxis"]["title"]["text"] == "σᵢ"
+        page.page.select_option("#norm", "spectral")
+        choose_matrix(page, "broken")
+        assert drawn(page, "spectra-moved")["layout"]["yaxis"]["title"]["text"] == "σᵢ / σ₁(B)"
+
+
 class TestForEverybody:
     @pytest.mark.parametrize("theme", ["light", "dark"])
     def test_axe_finds_nothing(self, browser: Browser, file: Path, theme: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page
 
 from rankscope import How, analyze
@@ -17,6 +18,7 @@ from rankscope.metrics.thresholded import Norm
 from rankscope.views.cells import cell
 from rankscope.views.numbers import number
 from tests.pages.browser import Opened, opened
+from tests.pages.charts import numbers
 from tests.pages.models import LAYERS, reported, saved, transformer
 
 RNG = np.random.default_rng(11)
@@ -371,6 +373,105 @@ def test_several_checkpoints(browser: Browser, checkpoint: Path, tmp_path: Path)
     with opened(browser, file) as page:
         page.page.locator("#matrices input[type=search]").fill("other.safetensors")
         assert names(page.page) == ["v", "w"]
+
+
+def experts() -> dict[str, NDArray[Any]]:
+    """Two layers: three experts, one of them singular, and others alone in their places."""
+    turned = np.linalg.qr(RNG.standard_normal((4, 4)))[0]
+    layer = "model.layers.{}.{}.weight"
+    return {
+        layer.format(0, "mlp.experts.0.down_proj"): turned * [1.0, 1.0, 1.0, 0.0],
+        layer.format(0, "mlp.experts.1.down_proj"): turned * [4.0, 3.0, 2.0, 1.0],
+        layer.format(0, "mlp.experts.2.down_proj"): turned * [8.0, 3.0, 2.0, 1.0],
+        layer.format(1, "mlp.experts.0.down_proj"): turned * [2.0, 1.0, 1.0, 1.0],
+        layer.format(1, "mlp.experts.1.down_proj"): np.zeros((4, 4)),
+        layer.format(0, "self_attn.q_proj"): turned * [1.0, 1.0, 0.0, 0.0],
+        layer.format(1, "self_attn.q_proj"): np.zeros((4, 4)),
+        layer.format(0, "self_attn.k_proj"): np.full((4, 4), np.nan),
+        layer.format(1, "self_attn.v_proj"): turned,
+    }
+
+
+@pytest.fixture(scope="module")
+def odd(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    root = tmp_path_factory.mktemp("experts")
+    model = saved(root / "m.safetensors", experts())
+    metrics = ("rank", "condition_number", "effective_rank")
+    with opened(browser, reported(root / "page.html", model, metrics=metrics)) as found:
+        found.page.locator("#layers").scroll_into_view_if_needed()
+        found.page.wait_for_selector("#layers .plot .main-svg")
+        found.page.select_option("#heat-metric", "1")  # the condition number
+        yield found
+
+
+class TestNoNumber:
+    """What is infinite, undefined or was not measured, alone in its place and among others."""
+
+    def test_a_place_says_what_it_holds(self, odd: Opened) -> None:
+        cells = {row["kind"].split()[0]: row for row in numbers(odd, "layers")}
+        assert [cells["query"][depth] for depth in "01"] == ["inf", "undefined"]
+        assert [cells["key"][depth] for depth in "01"] == ["not measured", ""]
+        assert [cells["value"][depth] for depth in "01"] == ["", "1.000"]
+        assert [cells["expert"][depth] for depth in "01"] == ["inf", "2.000"]
+
+    def test_it_is_drawn_unlike_no_matrix(self, odd: Opened) -> None:
+        first, second = drawn_maps(odd)
+        at = {kind: i for i, kind in enumerate(first["kinds"])}
+        query, key = at["query projections"], at["key projections"]
+        expert = next(i for kind, i in at.items() if "expert" in kind)
+        assert second["text"][query] == ["inf", "\u2013"]
+        assert second["text"][key] == ["\u2013", ""]
+        assert second["text"][expert] == ["inf", ""]
+        assert first["z"][expert] == [None, pytest.approx(2)]
+        assert first["text"][expert] == ["mean of 3 matrices", "mean of 1 of 2 matrices"]
+        for marked, values in zip(second["z"], first["z"], strict=True):
+            assert not any(
+                a is not None and b is not None for a, b in zip(marked, values, strict=True)
+            )
+
+    def test_a_group_has_the_mean_that_analyze_prints(self, odd: Opened) -> None:
+        group = odd.page.locator("#matrices tr.group", has_text="expert").locator("td")
+        assert group.nth(-2).inner_text() == "\u2013"
+
+
+def drawn_maps(page: Opened) -> list[dict[str, Any]]:
+    """The values, and what has none, of the map of layers."""
+    page.settle()
+    found: list[dict[str, Any]] = page.eval(
+        "(({data, layout}) => data.map(({z, text}) => "
+        "({z, text, kinds: layout.yaxis.ticktext})))(document.querySelector('#layers .plot'))"
+    )
+    return found
+
+
+def test_a_small_ones_name_breaks_between_its_words(browser: Browser, tmp_path: Path) -> None:
+    names = ["hidden.0.weight", "hidden.1.weight", "output.weight"]
+    model = saved(
+        tmp_path / "m.safetensors", {name: RNG.standard_normal((200, 180)) for name in names}
+    )
+    with opened(browser, reported(tmp_path / "page.html", model)) as page:
+        lines: list[list[str]] = page.eval(LINES)
+    assert ["".join(words) for words in lines] == names
+    assert all(line.endswith((".", "weight")) for words in lines for line in words)
+
+
+# The lines of text that a small drawing's name stands in.
+LINES = """
+() => [...document.querySelectorAll("#spectra .cell .name")].map((name) => {
+  const lines = new Map();
+  const walk = document.createTreeWalker(name, NodeFilter.SHOW_TEXT);
+  for (let text = walk.nextNode(); text; text = walk.nextNode()) {
+    for (let i = 0; i < text.length; i += 1) {
+      const range = document.createRange();
+      range.setStart(text, i);
+      range.setEnd(text, i + 1);
+      const { top } = range.getBoundingClientRect();
+      lines.set(top, (lines.get(top) ?? "") + text.data[i]);
+    }
+  }
+  return [...lines.values()];
+})
+"""
 
 
 def test_a_model_without_matrices(browser: Browser, tmp_path: Path) -> None:

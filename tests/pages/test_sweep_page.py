@@ -28,7 +28,7 @@ from tests.pages.charts import (
     unfolded,
     value,
 )
-from tests.pages.models import HOSTILE, reported
+from tests.pages.models import HOSTILE, reported, saved
 from tests.rundirs import Array, Recipe, ask, write_run
 
 EPS = 0.05
@@ -291,3 +291,14 @@ def test_other_subjects_have_no_such_part(table: Analysis) -> None:
     runs = table.runs[:1]
     summary = tuple(row for row in table.summary if row["source"] == runs[0]["source"])
     assert sweep.payload(Scene(Analysis((), (), (), summary, {}, runs), ())) is None
+
+
+def test_a_checkpoint_of_no_run_is_shown_beside_the_runs(browser: Browser, tmp_path: Path) -> None:
+    runs = [written(tmp_path / f"B{batch}", batch, 0.5, 0) for batch in (2, 4)]
+    other = saved(tmp_path / "other.safetensors", {"alone.weight": np.diag([3.0, 2.0, 0.0])})
+    with opened(browser, reported(tmp_path / "page.html", *runs, other, metrics="rank")) as page:
+        assert "Runs and checkpoints" in page.page.inner_text("header")
+        assert len(rows(page, "all-runs")) == len(runs)
+        (row,) = rows(page, "matrices")
+        assert (row["matrix"], row["rank"]) == ("alone.weight", "2")
+        assert page.page.inner_text("#matrices h2") == "Matrices: other checkpoints"

@@ -10,7 +10,10 @@
     { side: "after", label: "after (B)", colour: 1, width: 2 },
     { side: "moved", label: "B − A", colour: 2, width: 5 }, // behind: it may be as large as A or B
   ];
-  const AXES = { frobenius: "σᵢ / ‖A‖F", spectral: "σᵢ / σ₁(A)", none: "σᵢ" };
+  const LETTERS = { before: "A", after: "B" };
+  const AXES = {
+    frobenius: (letter) => `σᵢ / ‖${letter}‖F`, spectral: (letter) => `σᵢ / σ₁(${letter})`, none: () => "σᵢ",
+  };
   const NOTHING = { shapes: [], annotations: [] };
 
   const state = { logarithmic: false };
@@ -24,10 +27,18 @@
 
   const normOf = (page, spectrum) => page.metrics.normOf(spectrum, page.controls.norm);
 
-  /** What all of them are drawn relative to: A's norm, so that sizes can be compared. */
+  /** What all are drawn relative to, so that sizes can be compared: A, or B where A has no norm. */
+  const base = (page) =>
+    sides(page).find(({ side, spectrum }) => side in LETTERS && normOf(page, spectrum) > 0);
+
   const unit = (page) => {
-    const first = sides(page)[0];
-    return (first && normOf(page, first.spectrum)) || 1;
+    const found = base(page);
+    return found ? normOf(page, found.spectrum) : 1;
+  };
+
+  const axis = (page) => {
+    const found = base(page);
+    return found ? AXES[page.controls.norm](LETTERS[found.side]) : AXES.none();
   };
 
   const curvesOf = (page) => sides(page).map(({ label, colour, width, spectrum }) => ({
@@ -90,7 +101,7 @@
     element.append(page.dom("div", { class: "row tools" }, matrices.element, log), key);
     const figure = page.chart(element, {
       label: "The spectrum of one matrix before and after, and of B − A",
-      caption: "Singular values, all over the norm of A. Dashed, in the colour of each: ε times its " +
+      caption: "Singular values, all over what the axis says. Dashed, in the colour of each: ε times its " +
         "own norm, above which its rank counts. Dotted: what rounding to the stored types can make " +
         "of B − A.",
       draw: () => {
@@ -98,7 +109,7 @@
         page.legend(key, drawn.map(({ label, colour }) => ({ label, colour })));
         notes.replaceChildren(...said(page).map((text) => page.dom("p", { class: "note" }, text)));
         const marks = [...thresholds(page), noise(page)];
-        return curves.figure([...drawn].reverse(), marks, AXES[page.controls.norm], state.logarithmic);
+        return curves.figure([...drawn].reverse(), marks, axis(page), state.logarithmic);
       },
       table: () => curves.table(curvesOf(page)),
     });

@@ -38,8 +38,13 @@ const model = (() => {
   const label = (row) => part().groups[row.group];
   const size = (row) => row.shape.join(" × ");
 
-  /** A section's title: of a run, these sections show its last snapshot. @param {string} word */
+  /**
+   * A section's title: of a run, these sections show its last snapshot; beside several runs, what
+   * is none of them.
+   * @param {string} word
+   */
   const titled = (word) => {
+    if (part()?.beside) return `${word}: other checkpoints`;
     const step = part()?.step ?? null;
     return step === null ? word : `${word} at step ${step}`;
   };

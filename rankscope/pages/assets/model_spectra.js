@@ -56,10 +56,15 @@
 
   const ratio = { frobenius: "σ<sub>i</sub> / ‖W‖<sub>F</sub>", spectral: "σ<sub>i</sub> / σ<sub>1</sub>", none: "σ<sub>i</sub>" };
 
-  /** From the least to the largest value drawn, and eps; log10, with room at both ends. */
+  /**
+   * From the least to the largest value drawn, and eps; log10, with room at both ends. What rounding
+   * makes of a 0 would take the whole axis: it stays below the figure.
+   */
   const rangeOf = (traces, eps) => {
     const ends = traces.filter((one) => one.y.length).flatMap((one) => [one.y[0], one.y.at(-1)]);
-    const all = [...ends, ...(eps > 0 ? [eps] : [])].map(Math.log10);
+    const floor = spectra.ROUNDING * Math.max(...ends);
+    const shown = ends.map((one) => Math.max(one, floor));
+    const all = [...shown, ...(eps > 0 ? [eps] : [])].map(Math.log10);
     return all.length ? [Math.min(...all) - 0.2, Math.max(...all) + 0.1] : [-3, 0];
   };
 

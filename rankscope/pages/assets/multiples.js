@@ -69,7 +69,7 @@ const multiples = (() => {
     const button = page.dom(
       "button", { type: "button", class: "cell", title: row.name, onclick: () => model.toggle(row) },
       picture,
-      page.dom("span", { class: "name" }, name),
+      page.dom("span", { class: "name" }, page.breakable(name)),
       rank,
     );
     let seen = false;

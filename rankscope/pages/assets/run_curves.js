@@ -66,11 +66,17 @@ const curves = (() => {
   const figure = (drawn, marks, unit, logarithmic) => {
     const ends = drawn.map(({ values, unit: norm }) => [values[0] / norm, least(values) / norm]);
     const marked = marks.flatMap((mark) => mark.shapes.map(({ y0 }) => y0));
+    const largest = Math.max(...ends.map(([high]) => high).filter(Number.isFinite));
+    const shown = [...ends.flat(), ...marked].filter((value) => value > 0 && Number.isFinite(value));
+    // What rounding makes of a 0 would take the whole axis: it stays below the figure.
+    const low = Math.max(Math.min(...shown), largest * spectra.ROUNDING);
+    const room = shown.length && largest > 0
+      ? { range: [Math.log10(low) - 0.2, Math.log10(Math.max(...shown)) + 0.1] } : {};
     return {
       traces: drawn.map(trace),
       layout: {
         xaxis: { title: { text: "index i" }, type: logarithmic ? "log" : "linear" },
-        yaxis: { title: { text: UNITS[unit] ?? unit }, ...runPanels.logarithmic([...ends, marked], LABELS) },
+        yaxis: { title: { text: UNITS[unit] ?? unit }, ...runPanels.logarithmic([[low, ...shown.filter((value) => value >= low)]], LABELS), ...room },
         shapes: marks.flatMap((mark) => mark.shapes),
         annotations: marks.flatMap((mark) => mark.annotations),
         uirevision: `${unit} ${logarithmic}`,

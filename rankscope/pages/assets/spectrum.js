@@ -17,6 +17,9 @@
  * @property {boolean} single whether sigma was rounded to float32
  */
 const spectra = (() => {
+  // Half the gap between 1 and the next float64: no route tells less of the largest value from 0.
+  const ROUNDING = 2 ** -53;
+
   /** @param {string} text @returns {Uint8Array} */
   const fromBase64 = (text) => {
     const binary = atob(text);
@@ -107,5 +110,5 @@ const spectra = (() => {
     return Object.fromEntries(names.map((name, i) => [name, lists[i]]));
   };
 
-  return Object.freeze({ all });
+  return Object.freeze({ all, ROUNDING });
 })();

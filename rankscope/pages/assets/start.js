@@ -6,6 +6,8 @@
 (async () => {
   const KINDS = { model: "Model", run: "Training run", sweep: "Sweep", diff: "Difference" };
 
+  const kind = () => (data.parts.model?.beside ? "Runs and checkpoints" : KINDS[data.kind]);
+
   const basename = (path) => path.replace(/\/+$/, "").split("/").pop() || path;
 
   const MANY = 3; // sources whose paths are no title any more
@@ -42,7 +44,7 @@
       "header", {},
       dom(
         "div", { class: "title" },
-        dom("p", { class: "kicker" }, `RankScope · ${KINDS[data.kind]}`),
+        dom("p", { class: "kicker" }, `RankScope · ${kind()}`),
         dom("h1", {}, title()),
         dom("p", { class: "path" }, about()),
       ),

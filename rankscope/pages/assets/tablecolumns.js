@@ -25,8 +25,10 @@ const tablecolumns = (() => {
     return sign * collator.compare(String(a), String(b));
   };
 
+  /** As `analyze` prints means: over what is defined, and a dash where a value is infinite. */
   const mean = (values) => {
     const known = values.filter((value) => typeof value === "number");
+    if (known.includes(Infinity)) return null;
     return known.length ? known.reduce((sum, one) => sum + one / known.length, 0) : null;
   };
 

@@ -115,13 +115,16 @@ class Optimisers:
 
     def updates(self, parameter: Any) -> bool:
         """Whether they update a parameter; without optimisers, any that has gradients."""
-        held = (
+        return bool(parameter.requires_grad) and (not self._inner or self.holds(parameter))
+
+    def holds(self, parameter: Any) -> bool:
+        """Whether a parameter is in a group of theirs."""
+        return any(
             one is parameter
             for inner in self._inner
             for group in inner.param_groups
             for one in group["params"]
         )
-        return bool(parameter.requires_grad) and (not self._inner or any(held))
 
     def record(self) -> Optimiser | None:
         """What run.json says of them; None where there are none."""

@@ -83,6 +83,9 @@ class Recorder:
             )
         self._model = model
         self._optimisers = Optimisers([] if optimizer is None else [optimizer])
+        parameters = list(getattr(unwrapped(model), "parameters", list)())
+        if optimizer is not None and not any(map(self._optimisers.holds, parameters)):
+            raise UsageError("the optimizer holds no parameter of this model: give its own")
         saving = Saving(every, burst, contents, sinks)
         self._recording = Recording(run_dir, saving, writes=rank() == 0)
         batch = None if batch_size is None else Batch(batch_size, world_size=world_size())

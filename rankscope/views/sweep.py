@@ -143,10 +143,20 @@ def _crossings(table: Table) -> list[Grid]:
     for row in table.crossings:
         key = (row["varied"], str(row["fixed"]), tuple(row["levels"]))
         groups.setdefault(key, []).append(row)
-    return [_crossing(varied, levels, rows) for (varied, _, levels), rows in groups.items()]
+    return [
+        _crossing(varied, levels, rows, _apart(rows[0]["fixed"], varied, table))
+        for (varied, _, levels), rows in groups.items()
+    ]
 
 
-def _crossing(varied: str, levels: Sequence[float], rows: Sequence[Row]) -> Grid:
+def _apart(fixed: Row, varied: str, table: Table) -> str:
+    """What of the fixed settings tells a group of runs from the others that vary the same."""
+    others = [row["fixed"] for row in table.crossings if row["varied"] == varied]
+    own = [key for key in fixed if any(other.get(key) != fixed[key] for other in others)]
+    return ", ".join(f"{SETTINGS.get(key, key)} {setting_text(fixed[key])}" for key in own)
+
+
+def _crossing(varied: str, levels: Sequence[float], rows: Sequence[Row], at: str) -> Grid:
     cells = tuple(
         (
             printable(row["name"]),
@@ -163,5 +173,6 @@ def _crossing(varied: str, levels: Sequence[float], rows: Sequence[Row]) -> Grid
         *(f"mass at {setting_text(level)}" for level in levels),
     )
     ends = f"{word} {setting_text(levels[0])} to {setting_text(levels[-1])}"
+    ends += f" at {at}" if at else ""
     title = f"where spectra cross from {ends}: so many values are large, with so much of the mass"
     return Grid(title, heads, cells, labels=1, optional=len(levels))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rankscope.api import Analysis
+from rankscope.errors import UsageError
 from rankscope.integrations.pytorch import Recorder
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
@@ -169,3 +170,10 @@ class TestResumed:
             2: {"step": 2, "lr": 0.1, "train_loss": 3.0},
             5: {"step": 5, "test_accuracy": 0.5, "lr": 0.2},
         }
+
+
+def test_an_optimizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    other = torch.optim.SGD(network().parameters(), lr=LR)
+    with pytest.raises(UsageError, match="holds no parameter of this model"):
+        Recorder(network(), tmp_path / "run", every=4, optimizer=other)
+    assert not (tmp_path / "run").exists()

@@ -507,3 +507,21 @@ def test_the_document_is_strict_json(file: Path) -> None:
 
     document = json.loads(inside, parse_constant=refuse)
     assert document["schema"] == "rankscope/page/1"
+
+
+def test_the_overview_says_that_something_is_lacking(browser: Browser, file: Path) -> None:
+    with opened(browser, file) as found:
+        said = found.page.locator("#overview .lacking").inner_text()
+        assert said == "Incomplete: 1 matrix or tensor is without values. See Not measured."
+
+
+def test_rounding_does_not_take_the_axis(browser: Browser, tmp_path: Path) -> None:
+    """A matrix of ones has a singular value of 64, and 63 that are 0 but for rounding."""
+    path = saved(tmp_path / "ones.safetensors", {"a": np.ones((64, 64), np.float32)})
+    file = reported(tmp_path / "page.html", path, how=How(store=False, workers=1, route="direct"))
+    with opened(browser, file) as found:
+        figure = found.page.locator("#spectra .js-plotly-plot").first
+        figure.scroll_into_view_if_needed()
+        low, high = figure.evaluate("(one) => one.layout.yaxis.range")
+        assert low == pytest.approx(np.log10(2.0**-53) - 0.2, abs=0.01)
+        assert high == pytest.approx(0.1, abs=0.01)

@@ -195,6 +195,16 @@ def test_crossings_are_those_of_the_mean_spectra(tmp_path: Path) -> None:
     assert "where spectra cross" in shown(table)
 
 
+def test_a_crossing_says_of_which_runs_it_is(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        for batch, values in ((2, [1.0, 0.9, 0.2]), (4, [2.0, 0.4, 0.1])):
+            recipe = Recipe(batch=batch, lr=lr)
+            write_run(tmp_path / f"{lr}-{batch}", {1: {"a": diagonal(values)}}, recipe)
+    text = shown(ask(tmp_path))
+    assert "where spectra cross from B 2 to 4 at mu 0.1: so many" in text
+    assert "where spectra cross from B 2 to 4 at mu 0.2: so many" in text
+
+
 def test_the_last_snapshot_is_what_crosses(tmp_path: Path) -> None:
     # The first snapshots cross; the last do not: one is above throughout, as a zero row makes it.
     for batch, last in ((2, [1.0, 0.0]), (4, [1.0, 0.0])):

@@ -74,7 +74,7 @@ def test_a_plot_has_a_dot_at_every_value(points: Curve, width: int, height: int)
     known = [value for _, value in points]
     high, low = max(known), min(known)
     span = max(high - low, 0.05 * abs(high)) or 1.0
-    assert axis_of(known) == (pytest.approx(high - span), high)  # what stands beside it
+    assert axis_of(known) == pytest.approx((high - span, high))  # what stands beside it
     for column, value in enumerate(values):
         if value is None:
             assert not dots[:, column].any()

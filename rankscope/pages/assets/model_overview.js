@@ -50,6 +50,7 @@
       const types = [...new Set(model.drawn.map((row) => row.dtype))].join(", ");
       const mean = page.dom("span");
       const whole = page.dom("span");
+      const lacking = page.data.skipped.filter((one) => one.lacking).length;
       const at = page.dom("span");
       const least = page.dom("div");
       element.append(page.dom(
@@ -75,7 +76,14 @@
               page.dom("td", { "aria-hidden": "true" }))),
             page.dom("tbody", {}, lower.map((one) => bar(page, one))),
           )
-          : page.dom("p", { class: "note" }, "Every matrix uses all of its directions."));
+          : page.dom("p", { class: "note" }, lacking ? "Every measured matrix uses all of its directions." : "Every matrix uses all of its directions."));
+        if (lacking) {
+          const some = lacking === 1 ? "1 matrix or tensor is" : `${lacking} matrices or tensors are`;
+          least.append(page.dom(
+            "p", { class: "lacking" }, `Incomplete: ${some} without values. See `,
+            page.dom("a", { href: "#not-measured" }, "Not measured"), ".",
+          ));
+        }
       };
       page.controls.onChange(say);
       say();

@@ -58,19 +58,7 @@ def certify(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Certification:
-    """Check P1's Lemma 3.2 and its proof on every pair of snapshots that is close enough.
-
-    Args:
-        path: a run directory, or any series of snapshots whose numbers count updates.
-        given: what the user states of the run; wins over what it records.
-        selection: which matrices; all by default.
-        workers: processes or threads; None for one per core.
-        progress: called with the operations done and to be done.
-
-    Raises:
-        InputRejected: there is nothing to check; the message says what is missing.
-        UsageError: a glob that matches no matrix.
-    """
+    """Check P1's Lemma 3.2 on the weights of a run: arguments and errors of `rankscope.certify`."""
     series = discover(path)
     run = None if series.run is None else read_run_record(series.run)
     given = given or Given()

@@ -16,7 +16,8 @@ from rankscope.views.curves import Steps, axis_of, plot, sparkline
 from rankscope.views.numbers import number
 
 GAP = 2  # blanks between columns
-SMALL = 30  # lines; fewer have no room for more than two curves below the table
+SMALL = 30  # lines; fewer have no room for more curves below the table than `FEW`
+FEW = 2
 MOST_HEIGHT = 5  # lines of such a curve
 REMARK_LINES = 2  # of one remark
 REMARK_SHARE = 6  # of the lines one in so many may be of remarks
@@ -138,13 +139,11 @@ def _lines(found: Measurements, room: int) -> tuple[Sequence[Line], str]:
 
 
 def _chosen(picture: Picture, screen: Screen) -> list[Logged]:
-    """What is drawn below the table: an accuracy and a loss; where there is room, all there is."""
-    if screen.height < SMALL:
-        kinds = {one.label.split(" ")[-1]: one for one in reversed(picture.logged)}
-        return [one for one in picture.logged if one in kinds.values()]
+    """What is drawn below the table: the mean, then what is logged; as much as there is room."""
     found = picture.found
     mean = [Logged(found.headings[0], found.mean.points)] if found.mean else []
-    return [one for one in (*mean, *picture.logged) if one.points]
+    there = [one for one in (*mean, *picture.logged) if one.points]
+    return there[:FEW] if screen.height < SMALL else there
 
 
 def _axis(picture: Picture) -> Steps:

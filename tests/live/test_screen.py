@@ -104,6 +104,7 @@ def test_what_is_asked_for_first_is_there(width: int, height: int) -> None:
     assert "1.000" in words  # the norm ratio
     (mean,) = (line for line in found if line.startswith("mean of 2 of 3"))
     assert "27.50" in mean.split()
+    assert any(line.startswith("rank ") for line in found)  # its curve: what one watches for
     assert any(line.startswith("test acc.") for line in found)
     assert any("step 0" in line and line.rstrip().endswith("5080") for line in found)
 

@@ -160,6 +160,13 @@ class TestWhereTheRunsEnded:
             assert row["Effective rank"] == number(want[row["run"].split(",")[0]])
 
 
+def test_sentences_say_that_the_threshold_does_not_move_them(page: Opened) -> None:
+    note = page.page.locator("#sweep .note")
+    assert not note.is_visible()
+    page.set_eps(0.3)
+    assert note.inner_text().endswith(f"they are as measured, at ε = {EPS}.")
+
+
 class TestTrends:
     def test_what_analyze_says_is_said_once(self, page: Opened, table: Analysis) -> None:
         text = page.page.inner_text("body")

@@ -11,6 +11,7 @@
       const kind = lacking ? "lacking" : strong ? "strong" : null;
       element.append(page.dom("p", { class: kind }, text));
     }
+    if (verdicts.length) element.append(choice.stays(page));
     const facts = settings.map(([name, value]) =>
       [page.dom("dt", {}, name), page.dom("dd", {}, value)]);
     element.append(facts.length

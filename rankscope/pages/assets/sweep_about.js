@@ -11,6 +11,7 @@
     for (const { text, strong, lacking } of verdicts) {
       element.append(page.dom("p", { class: lacking ? "lacking" : strong ? "strong" : null }, text));
     }
+    if (verdicts.length) element.append(choice.stays(page));
     if (same.length) {
       element.append(page.dom("h3", {}, "In all of them"), page.dom("dl", {}, same.map(([name, value]) =>
         [page.dom("dt", {}, name), page.dom("dd", {}, value)])));

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -107,18 +108,23 @@ sys.exit(main(sys.argv[1:]))
         size = small if arch == "vit" else ("--epochs", "20", "--burst", "2")
         chosen = ["classify", *self.COMMON, *size, "--arch", arch, "--momentum", "0.9"]
         whole, cut = tmp_path / "whole", tmp_path / "cut"
-        assert main([*chosen, "--out", str(whole)]) == 0
-        command = [sys.executable, "-c", self.KEEPING, *chosen, "--out", str(cut)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
+        assert self.started(chosen, whole).wait() == 0
+        process = self.started(chosen, cut)
         self.kill_after_epoch(process, cut, 2 if arch == "vit" else 12)
         assert self.kept(cut) > 0
-        assert main([*chosen, "--out", str(cut)]) == 0
+        assert self.started(chosen, cut).wait() == 0
         names = [file.name for file in sorted((whole / "snapshots").iterdir())]
         assert [file.name for file in sorted((cut / "snapshots").iterdir())] == names
         for name in names:
             one, other = (load_file(run / "snapshots" / name) for run in (whole, cut))
             assert all(np.array_equal(one[key], other[key]) for key in one), name
+
+    def started(self, chosen: Sequence[str], out: Path) -> subprocess.Popen[bytes]:
+        """A process of its own: what other tests have set in this one moves the bits of sums."""
+        command = [sys.executable, "-c", self.KEEPING, *chosen, "--out", str(out)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        silent = subprocess.DEVNULL
+        return subprocess.Popen(command, cwd=out.parent, env=env, stdout=silent, stderr=silent)
 
     def kept(self, run: Path) -> int:
         """The epoch that the state is of, the first one having been written before any."""

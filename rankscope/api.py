@@ -149,7 +149,7 @@ def analyze(  # noqa: PLR0913 - each is a question of its own, and none has to b
         average=average,
         base=base,
     )
-    table = _tabulated(sources, asked)
+    table = table_of(*sources, asked=asked)
     return Analysis(**{part.name: getattr(table, part.name) for part in fields(table)})
 
 
@@ -175,13 +175,27 @@ def asked_of(  # noqa: PLR0913 - the arguments of `analyze`
     )
 
 
-def table_of(*sources: Source, asked: Asked) -> Table:
-    """The table of checkpoints, runs or weights in memory, as `analyze` makes it.
+def table_of(*sources: Source, asked: Asked, keeper: Keeper | None = None) -> Table:
+    """The table of checkpoints, runs or weights in memory.
+
+    Args:
+        *sources: as of `analyze`.
+        asked: of them.
+        keeper: keeps the spectra that pictures show, where somebody wants them.
 
     Raises:
         InputRejected, UsageError: as of `analyze`.
     """
-    return _tabulated(sources, asked)
+    columns = asked.question.columns()
+    inventory, measured = _measured(sources, asked, columns)
+    with closing(measured):
+        runs = [
+            _run(series, asked, saved_beside(inventory, index))
+            for index, series in enumerate(inventory.series)
+        ]
+        told = provenance(inventory, asked.question, asked.how)
+        passing = measured if keeper is None else keeper.watch(inventory, measured)
+        return build(inventory, passing, columns, runs, told)
 
 
 def scene_of(*sources: Source, asked: Asked) -> Scene:
@@ -191,7 +205,7 @@ def scene_of(*sources: Source, asked: Asked) -> Scene:
         InputRejected, UsageError: as of `analyze`.
     """
     keeper = Keeper()
-    table = _tabulated(sources, asked, keeper)
+    table = table_of(*sources, asked=asked, keeper=keeper)
     return Scene(table, keeper.curves)
 
 
@@ -209,20 +223,6 @@ class Asked:
     def __post_init__(self) -> None:
         if self.average not in get_args(Average):
             raise UsageError(f"average is {self.average!r}, expected marked or all")
-
-
-def _tabulated(sources: Sequence[Source], asked: Asked, keeper: Keeper | None = None) -> Table:
-    """The table of all sources; spectra that pictures show are kept where somebody keeps them."""
-    columns = asked.question.columns()
-    inventory, measured = _measured(sources, asked, columns)
-    with closing(measured):
-        runs = [
-            _run(series, asked, saved_beside(inventory, index))
-            for index, series in enumerate(inventory.series)
-        ]
-        told = provenance(inventory, asked.question, asked.how)
-        passing = measured if keeper is None else keeper.watch(inventory, measured)
-        return build(inventory, passing, columns, runs, told)
 
 
 def _measured(

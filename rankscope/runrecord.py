@@ -84,6 +84,11 @@ class Hyperparameters:
     schedule: tuple[tuple[int, float], ...] | None = None
 
     @property
+    def samples_per_update(self) -> int:
+        """The theorem's B: over all devices and accumulated batches."""
+        return self.batch_size * self.world_size * self.accumulation
+
+    @property
     def lambda_(self) -> float:
         """The theorem's lambda, the factor of ||W||^2 in the loss: half of weight_decay."""
         return self.weight_decay / 2

@@ -235,7 +235,7 @@ def _batches(
         return ((0, given.batch),)
     if known is not None:
         _compare("batch_size", ((0, known.batch_size),), log, remarks)
-        return ((0, known.batch_size * known.world_size * known.accumulation),)
+        return ((0, known.samples_per_update),)
     logged = _logged(log, "batch_size")
     _check_known(logged, "batch size", "--B")
     if not logged or any(batch != int(batch) for _, batch in logged):

@@ -103,7 +103,7 @@ def overrides(given: Given, run: RunRecord | None) -> tuple[str, ...]:
     pairs: list[tuple[str, float | None, float | None]] = []
     if run.hyperparameters is not None:
         known = run.hyperparameters
-        whole = known.batch_size * known.world_size * known.accumulation
+        whole = known.samples_per_update
         pairs += [
             ("B", given.batch, whole),
             ("mu", given.mu, known.lr),

@@ -23,6 +23,7 @@ from rankscope.cli.measuring import (
 from rankscope.cli.options import (
     INCOMPLETE,
     AsJson,
+    Average,
     Base,
     Everything,
     Exclude,
@@ -83,10 +84,7 @@ def analyze(
             "--spectra", help="Write the singular values themselves: -o FILE.csv, .h5 or .parquet."
         ),
     ] = False,
-    average: Annotated[
-        Literal["marked", "all"],
-        typer.Option("--average", help="Means over the matrices that a run marks, or over all."),
-    ] = "marked",
+    average: Average = "marked",
     batch: GivenBatch = None,
     mu: GivenMu = None,
     lambda_: GivenLambda = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,6 +36,10 @@ Base = Annotated[
     typer.Option(
         "--base", help="The model that it is an adapter of; merge it in.", show_default=False
     ),
+]
+Average = Annotated[
+    Literal["marked", "all"],
+    typer.Option("--average", help="Means over the matrices that a run marks, or over all."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
 # Named here once more because importing METRICS imports NumPy, which --help does without.

@@ -21,6 +21,7 @@ from rankscope.cli.measuring import (
 )
 from rankscope.cli.options import (
     INCOMPLETE,
+    Average,
     Base,
     Exclude,
     GivenBatch,
@@ -81,10 +82,7 @@ def plot(
     store: Store = None,
     no_store: NoStore = False,
     verify: Verify = False,
-    average: Annotated[
-        Literal["marked", "all"],
-        typer.Option("--average", help="Means over the matrices that a run marks, or over all."),
-    ] = "marked",
+    average: Average = "marked",
     batch: GivenBatch = None,
     mu: GivenMu = None,
     lambda_: GivenLambda = None,

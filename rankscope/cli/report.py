@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from rankscope.cli.measuring import (
 )
 from rankscope.cli.options import (
     INCOMPLETE,
+    Average,
     Base,
     Exclude,
     GivenBatch,
@@ -67,10 +68,7 @@ def report(
     store: Store = None,
     no_store: NoStore = False,
     verify: Verify = False,
-    average: Annotated[
-        Literal["marked", "all"],
-        typer.Option("--average", help="Means over the matrices that a run marks, or over all."),
-    ] = "marked",
+    average: Average = "marked",
     batch: GivenBatch = None,
     mu: GivenMu = None,
     lambda_: GivenLambda = None,

@@ -216,6 +216,4 @@ def about(record: RunRecord | None, question: Question) -> str:
 
 
 def _trained(given: Hyperparameters) -> str:
-    """B as the theory has it: the samples of an update, over all devices and their batches."""
-    samples = given.batch_size * given.world_size * given.accumulation
-    return f"B {samples}, mu {given.lr:g}, weight decay {given.weight_decay:g}"
+    return f"B {given.samples_per_update}, mu {given.lr:g}, weight decay {given.weight_decay:g}"

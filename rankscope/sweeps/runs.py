@@ -55,7 +55,7 @@ def settings_row(run: RunRecord | None, dynamics: Dynamics | None) -> Row:
     else:
         row["momentum"] = optimiser.momentum if optimiser else None
         row["nesterov"] = optimiser.nesterov if optimiser else None
-        row["B"] = known.batch_size * known.world_size * known.accumulation if known else None
+        row["B"] = known.samples_per_update if known else None
         row["mu"] = known.lr if known else None
         decay = known.weight_decay if known else None
     return row | {"lambda": None if decay is None else decay / 2, "weight_decay": decay}

@@ -130,6 +130,10 @@ class TestDiff:
         )
         assert [curve.name for curve in found.before] == list(before)  # layers.10 after layers.9
         assert [curve.name for curve in found.after] == list(before)
+        for curves, weights in ((found.before, before), (found.after, after)):
+            for curve in curves:
+                want = singular_values(weights[curve.name])
+                np.testing.assert_allclose(curve.spectrum.sigma, want, rtol=1e-6)
         (moved,) = found.moved
         assert moved.name == "layers.1.weight"
         change = after[moved.name] - before[moved.name]

@@ -14,11 +14,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rankscope.measure import Measured
-from rankscope.metrics.thresholded import approximation_rank
+from rankscope.metrics.thresholded import approximation_rank, shares
 from rankscope.question import eps_key
 from rankscope.records import Spectrum
 from rankscope.rows import Row, write
-from rankscope.trajectory import MEASURED, RATIO, Passage, Theory, convergence
+from rankscope.trajectory import MEASURED, RATIO, Passage, Theory, convergence, followed_norm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,13 +71,12 @@ class History:
             return
         row["averaged"] = theory.averaged(one.spec.tensor)
         if isinstance(found, Spectrum):
-            norm = float(found.sigma[0]) if theory.norm == "spectral" else found.frobenius_norm
+            norm = followed_norm(found, theory.norm)
             ranks = tuple(_approximation(row, found, eps, theory) for eps in theory.bounded)
             sighting = Sighting(row, one.spec.tensor, norm, ranks)
             self.seen.setdefault((one.entry.series, one.spec.name), []).append(sighting)
             if len(self.theories) > 1 and norm > 0:
-                scale = 1.0 if theory.norm == "none" else norm
-                self._keep(one, found.sigma / scale)
+                self._keep(one, shares(found, theory.norm))
         elif found.status != "empty" and (step := one.entry.snapshot.step) is not None:
             self.unmeasured.setdefault((one.entry.series, one.spec.name), []).append(step)
 

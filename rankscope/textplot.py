@@ -11,8 +11,9 @@ from rich.text import Text
 
 from rankscope.figures.columns import Drawn, drawn_columns, norm_asked
 from rankscope.figures.groups import largest_kinds, mean
-from rankscope.figures.spectra import median, shares
+from rankscope.figures.spectra import median
 from rankscope.figures.words import distinct, short_kinds
+from rankscope.metrics.thresholded import shares
 from rankscope.rows import Row
 from rankscope.scene import Scene
 from rankscope.text import inert, shortened_names

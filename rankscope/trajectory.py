@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from rankscope.bounds.closed import closed_form
 from rankscope.bounds.cumulated import Cumulated
 from rankscope.bounds.dynamics import Dynamics
-from rankscope.metrics.thresholded import Norm
+from rankscope.metrics.thresholded import Norm, norm_of
 from rankscope.question import eps_key
-from rankscope.records import INFINITE, Reading
+from rankscope.records import INFINITE, Reading, Spectrum
 from rankscope.training import Training
 from rankscope.walk import steps_needed_at
 
@@ -36,6 +36,11 @@ NO_DECAY = f"{INFINITE}: mu or weight decay is 0"
 TOLERANCE = 0.01
 
 MANY_PHASES = 100  # learning rates that change more often change at every step
+
+
+def followed_norm(spectrum: Spectrum, norm: Norm) -> float:
+    """The norm of a matrix that is followed; Frobenius' where eps is relative to none."""
+    return norm_of(spectrum, 0.0, "frobenius" if norm == "none" else norm)
 
 
 @dataclass(frozen=True, slots=True)

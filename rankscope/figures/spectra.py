@@ -15,9 +15,8 @@ import numpy as np
 from rankscope.figures.groups import OTHERS, depth_of, largest_kinds
 from rankscope.figures.runs import Look, Told, ordered, told_runs, told_sources
 from rankscope.figures.words import plain_names
-from rankscope.metrics.thresholded import Norm, norm_of
+from rankscope.metrics.thresholded import Norm, shares
 from rankscope.palette import LIGHT, shades
-from rankscope.records import Spectrum
 from rankscope.rows import Row
 from rankscope.scene import Curve, Scene
 
@@ -65,12 +64,6 @@ class Drawing:
 
     lines: Sequence[Line]
     depths: Sequence[int] = ()
-
-
-def shares(spectrum: Spectrum, norm: Norm) -> Vector:
-    """Singular values over the norm, shape (k,); zeros for a zero matrix."""
-    scale = norm_of(spectrum, 0.0, norm)
-    return spectrum.sigma / scale if scale > 0 else spectrum.sigma
 
 
 def drawing_of(scene: Scene, norm: Norm) -> Drawing:

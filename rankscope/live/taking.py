@@ -16,6 +16,7 @@ from rankscope.records import Spectrum
 from rankscope.rows import Row
 from rankscope.series import Series, Snapshot
 from rankscope.table import Run, build
+from rankscope.trajectory import followed_norm
 
 Tick = Callable[[int, int], None]  # so many matrices of so many have been measured
 
@@ -125,7 +126,7 @@ def _fact(one: Measured, question: Question) -> Fact:
     found = one.measurement
     if not isinstance(found, Spectrum):
         return Fact(one.spec.tensor)
-    norm = float(found.sigma[0]) if question.norm == "spectral" else found.frobenius_norm
+    norm = followed_norm(found, question.norm)
     levels = dict.fromkeys(question.eps)
     ranks = (approximation_rank(found, eps, question.norm).value for eps in levels)
     return Fact(one.spec.tensor, norm, tuple(ranks))

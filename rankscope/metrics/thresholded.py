@@ -8,7 +8,7 @@ authors' code divides by it, so `frobenius` is the default norm.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from rankscope.resolution import (
     uncertainties,
     uncertainty,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Norm = Literal["frobenius", "spectral", "none"]
 
@@ -131,3 +134,9 @@ def norm_of(spectrum: Spectrum, eps: float, norm: Norm) -> float:
     if norm == "none":
         return 1.0
     raise UsageError(f"norm is {norm!r}, expected frobenius, spectral or none")
+
+
+def shares(spectrum: Spectrum, norm: Norm) -> NDArray[np.float64]:
+    """Singular values over the norm, shape (k,); zeros for a zero matrix."""
+    scale = norm_of(spectrum, 0.0, norm)
+    return spectrum.sigma / scale if scale > 0 else spectrum.sigma

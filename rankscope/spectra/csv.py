@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.files import atomic_write
+from rankscope.metrics.thresholded import shares
 from rankscope.records import Spectrum
 from rankscope.spectra.layout import Measure, Place, Steps, Writer
 from rankscope.views.csv import safe
@@ -27,12 +28,10 @@ class _CsvWriter:
 
     def write(self, place: Place, spectrum: Spectrum) -> None:
         front = (safe(place.source), safe(place.spec.name), place.step)
-        shares = self.measure.shares(spectrum).tolist()
+        parts = shares(spectrum, self.measure.norm).tolist()
         self.out.writerows(
             (*front, index, sigma, share)
-            for index, (sigma, share) in enumerate(
-                zip(spectrum.sigma.tolist(), shares, strict=True)
-            )
+            for index, (sigma, share) in enumerate(zip(spectrum.sigma.tolist(), parts, strict=True))
         )
 
 

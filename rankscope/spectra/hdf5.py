@@ -12,6 +12,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from rankscope.files import atomic_path
+from rankscope.metrics.thresholded import shares
 from rankscope.records import Spectrum
 from rankscope.spectra.layout import SCHEMA, Measure, Place, Starts, Steps, Writer
 from rankscope.text import printable
@@ -82,7 +83,7 @@ class _Hdf5Writer:
         for column in self.measure.columns:
             value = column.read(spectrum).value
             group[column.key][place.row] = np.nan if value is None else value
-        index = self.starts.crossing(place, self.measure.shares(spectrum))
+        index = self.starts.crossing(place, shares(spectrum, self.measure.norm))
         if index is not None:
             group["crossing"][place.row] = index
 

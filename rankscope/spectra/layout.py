@@ -32,15 +32,6 @@ class Measure:
     norm: Norm
     columns: tuple[Column, ...]
 
-    def shares(self, spectrum: Spectrum) -> NDArray[np.float64]:
-        """Singular values over the norm, shape (k,); zeros for a zero matrix."""
-        scale = {
-            "frobenius": spectrum.frobenius_norm,
-            "spectral": float(spectrum.sigma[0]),
-            "none": 1.0,
-        }[self.norm]
-        return spectrum.sigma / scale if scale > 0 else spectrum.sigma
-
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rankscope.files import atomic_write
 from rankscope.frames import Kind
+from rankscope.metrics.thresholded import shares
 from rankscope.parquet import RowGroups
 from rankscope.provenance import made_now
 from rankscope.records import Spectrum
@@ -49,7 +50,7 @@ class _ParquetWriter:
                 spectrum.route,
                 spectrum.sigma,
                 spectrum.frobenius_norm,
-                self.starts.crossing(place, self.measure.shares(spectrum)),
+                self.starts.crossing(place, shares(spectrum, self.measure.norm)),
                 *(column.read(spectrum).value for column in self.measure.columns),
             )
         )

@@ -17,7 +17,6 @@ import pytest
 
 from rankscope.blas import THREAD_VARIABLES
 from rankscope.executors import (
-    FEEDER,
     Done,
     Executor,
     InlineExecutor,
@@ -25,6 +24,7 @@ from rankscope.executors import (
     ThreadExecutor,
     available_cores,
 )
+from rankscope.executors.processes import FEEDER
 from tests.contracts.executor import (
     ExecutorContract,
     dies_first_time,

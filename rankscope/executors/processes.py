@@ -1,7 +1,7 @@
-"""Where work runs: in this process or its threads, or in worker processes of this machine.
+"""In worker processes of this machine.
 
-An executor takes items in order and yields each with its result, as they come. A process that
-dies takes only its own item with it: whatever was in flight is tried once more, each alone.
+A process that dies takes only its own item with it: whatever was in flight is tried once more,
+each alone.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
-from rankscope.blas import THREAD_VARIABLES, blas_threads
+from rankscope.blas import THREAD_VARIABLES
+from rankscope.executors.base import Done, Item, Result
 
 # glibc gives memory above a threshold back at once and fetches it anew for the next matrix; the
 # page faults are a twentieth of a Llama-shaped model's time (docs/performance.md). Other C
@@ -29,72 +30,6 @@ FEEDER = "QueueFeederThread"  # what multiprocessing and loky call it
 FEEDER_SECONDS = 1.0  # it ends within a millisecond, or never
 
 PARENT_SECONDS = 1.0  # how often a worker looks whether its parent is still there
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Done(Generic[Item, Result]):
-    """An item and its result; `lost` when the process died or hung on it, twice."""
-
-    item: Item
-    result: Result | None
-    lost: bool = False
-
-
-class Executor(Protocol):
-    """Runs a function over items."""
-
-    def run(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[Done[Item, Result]]:
-        """Each item with its result, in the order of completion."""
-
-
-@dataclass(frozen=True, slots=True)
-class InlineExecutor:
-    """In this process, one after the other.
-
-    Attributes:
-        threads: BLAS threads.
-    """
-
-    threads: int = 1
-
-    def run(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[Done[Item, Result]]:
-        """Each item with its result, in the order given."""
-        with blas_threads(self.threads):
-            for item in items:
-                yield Done(item, function(item))
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadExecutor:
-    """In threads of this process, each with one BLAS thread: nothing to start, for little work.
-
-    NumPy lets go of the interpreter while BLAS, LAPACK and the kernel work.
-
-    Attributes:
-        workers: threads at a time.
-    """
-
-    workers: int
-
-    def run(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[Done[Item, Result]]:
-        """Each item with its result, in the order of completion."""
-        pool = ThreadPoolExecutor(self.workers)
-        with blas_threads(1):
-            try:
-                flying = {pool.submit(function, item): item for item in items}
-                for future in as_completed(flying):
-                    yield Done(flying[future], future.result())
-            finally:
-                pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +201,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
     os._exit(1)
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -18,9 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import models
+from benchmarks.cluster import bench_cluster
+from benchmarks.gpu import bench_gpu
 from benchmarks.pages import bench_pages
 from benchmarks.penalties import bench_penalties
+from benchmarks.plan import bench_plan
 from benchmarks.processes import run
+from benchmarks.scale import bench_scale
 from benchmarks.training import bench_training
 from rankscope.checkpoints import open_checkpoint
 from rankscope.matrices import Selection, select
@@ -220,6 +224,10 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "training": bench_training,
     "penalties": bench_penalties,
     "pages": bench_pages,
+    "cluster": bench_cluster,
+    "plan": bench_plan,
+    "scale": bench_scale,
+    "gpu": bench_gpu,
 }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rankscope.inputcounts import matrix_records
     from rankscope.matrices import Selection
     from rankscope.measure import How
+    from rankscope.places import RemotePath, WholePath
     from rankscope.plotting import plot
     from rankscope.records import Reading, Spectrum
     from rankscope.release import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         update_baseline,
         write_baseline,
     )
+    from rankscope.remote.hub import revisions
     from rankscope.reporting import report, report_diff
     from rankscope.snapshots import SnapshotWriter
     from rankscope.training import Given
@@ -50,10 +52,12 @@ __all__ = [
     "Proof",
     "RankScopeError",
     "Reading",
+    "RemotePath",
     "Selection",
     "SnapshotWriter",
     "Spectrum",
     "UsageError",
+    "WholePath",
     "__version__",
     "analyze",
     "baseline",
@@ -68,6 +72,7 @@ __all__ = [
     "plot",
     "report",
     "report_diff",
+    "revisions",
     "snapshots",
     "spectrum",
     "update_baseline",
@@ -85,10 +90,12 @@ _HOMES = {
     "Proof": "certifying",
     "RankScopeError": "errors",
     "Reading": "records",
+    "RemotePath": "places",
     "Selection": "matrices",
     "SnapshotWriter": "snapshots",
     "Spectrum": "records",
     "UsageError": "errors",
+    "WholePath": "places",
     "analyze": "api",
     "baseline": "release",
     "certify": "certifying",
@@ -101,6 +108,7 @@ _HOMES = {
     "plot": "plotting",
     "report": "reporting",
     "report_diff": "reporting",
+    "revisions": "remote.hub",
     "spectrum": "api",
     "update_baseline": "release",
     "write_baseline": "release",

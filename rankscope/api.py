@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
@@ -23,6 +22,8 @@ from rankscope.jsonobject import read_json
 from rankscope.matrices import Selection, check_selection, select
 from rankscope.measure import How, Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.places import place
+from rankscope.presence import real
 from rankscope.question import Column, Question
 from rankscope.records import MatrixSpec, Spectrum
 from rankscope.resolving import resolved_spectrum
@@ -56,7 +57,7 @@ MAX_DOCUMENT = 1_000_000_000
 
 Average = Literal["marked", "all"]
 
-Source = str | Path | Mapping[str, Any] | Any  # Any: a torch.nn.Module, known by its state_dict
+Source = str | PurePath | Mapping[str, Any] | Any  # Any: a torch.nn.Module, known by its state_dict
 
 
 class Analysis(ShowsItself, Table):
@@ -111,7 +112,7 @@ def analyze(  # noqa: PLR0913 - each is a question of its own, and none has to b
     how: How | None = None,
     given: Given | None = None,
     average: Average = "marked",
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
 ) -> Analysis:
     """Measure every weight matrix of checkpoints, runs, or weights in memory.
 
@@ -162,7 +163,7 @@ def asked_of(  # noqa: PLR0913 - the arguments of `analyze`
     how: How | None = None,
     given: Given | None = None,
     average: Average = "marked",
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
 ) -> Asked:
     """The arguments of `analyze` as one record; `UsageError` where one makes no sense."""
     return Asked(
@@ -218,7 +219,7 @@ class Asked:
     how: How
     given: Given
     average: Average
-    base: Path | str | None
+    base: PurePath | str | None
 
     def __post_init__(self) -> None:
         if self.average not in get_args(Average):
@@ -233,8 +234,8 @@ def _measured(
         raise UsageError("nothing to analyse, expected a path, a mapping or a module")
     if len(sources) == 1 and isinstance(sources[0], list | tuple):
         listed = tuple(sources[0])
-        sources = listed if all(isinstance(one, str | Path) for one in listed) else sources
-    paths = [Path(source) for source in sources if isinstance(source, str | Path)]
+        sources = listed if all(isinstance(one, str | PurePath) for one in listed) else sources
+    paths = [place(source) for source in sources if isinstance(source, str | PurePath)]
     if len(paths) == len(sources):
         all_series = on_base(group_files(paths), asked.base)
         return measure(all_series, asked.selection, columns, asked.how)
@@ -247,12 +248,12 @@ def _measured(
 
 def export_spectra(
     target: Path | str,
-    *paths: Path | str,
+    *paths: PurePath | str,
     norm: Norm = "frobenius",
     eps: float | Sequence[float] = DEFAULT_EPS,
     selection: Selection | None = None,
     how: How | None = None,
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
 ) -> list[str]:
     """Write the singular values of every matrix of checkpoints and runs to a file.
 
@@ -277,11 +278,11 @@ def export_spectra(
     """
     check_target(Path(target))
     columns = Question(("spectral_entropy", "head_mass"), _levels(eps), norm).columns()
-    series = on_base(group_files([Path(path) for path in paths]), base)
+    series = on_base(group_files([place(path) for path in paths]), base)
     snapshots = [one for each in series for one in each.snapshots]
-    inputs = {os.path.realpath(one.path) for one in snapshots}
-    inputs |= {os.path.realpath(one.base) for one in snapshots if one.base is not None}
-    if os.path.realpath(target) in inputs:
+    inputs = {real(one.path) for one in snapshots}
+    inputs |= {real(one.base) for one in snapshots if one.base is not None}
+    if real(target) in inputs:
         raise UsageError(f"{target}: holds the weights that were asked for; choose another file")
     inventory, measured = measure(series, selection or Selection(), columns, how or How())
     with closing(measured):

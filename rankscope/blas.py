@@ -6,6 +6,7 @@ tridiagonal form waits for memory, and on a shared machine BLAS threads wait for
 
 from __future__ import annotations
 
+import functools
 import os
 from contextlib import AbstractContextManager, nullcontext
 
@@ -32,3 +33,15 @@ def blas_threads(count: int) -> AbstractContextManager[object]:
 
     limits: AbstractContextManager[object] = threadpool_limits(count)
     return limits
+
+
+@functools.cache
+def keep_to_one_thread() -> None:
+    """One thread from here on, for good: in a worker process that takes one matrix at a time.
+
+    Looking through the libraries that are loaded takes a millisecond, so it is done once.
+    """
+    from threadpoolctl import threadpool_limits
+
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # for what is loaded later
+    threadpool_limits(1)

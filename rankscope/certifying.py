@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.certificates.certification import Certification
 from rankscope.certificates.certify import Progress
@@ -28,7 +28,7 @@ class Proof(ShowsItself, Certification):
 
 
 def certify(
-    path: Path | str,
+    path: PurePath | str,
     given: Given | None = None,
     selection: Selection | None = None,
     *,

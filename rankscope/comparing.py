@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.differences.comparison import Asked, difference, with_spectra
 from rankscope.differences.difference import Difference
@@ -34,8 +34,8 @@ class Diff(ShowsItself, Difference):
 
 
 def diff(  # noqa: PLR0913 - each is a question of its own, and none has to be asked
-    before: Path | str,
-    after: Path | str,
+    before: PurePath | str,
+    after: PurePath | str,
     delta: bool = False,
     *,
     metrics: Sequence[str] = METRICS,
@@ -43,7 +43,7 @@ def diff(  # noqa: PLR0913 - each is a question of its own, and none has to be a
     norm: Norm = "frobenius",
     selection: Selection | None = None,
     how: How | None = None,
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
 ) -> Diff:
     """Set two checkpoints side by side, the matrices that lost most first.
 
@@ -69,7 +69,7 @@ def diff(  # noqa: PLR0913 - each is a question of its own, and none has to be a
 
 
 def diff_scene(
-    before: Path | str, after: Path | str, asked: Asked, how: How | None = None
+    before: PurePath | str, after: PurePath | str, asked: Asked, how: How | None = None
 ) -> DiffScene:
     """Two checkpoints side by side with their spectra, as `diff` compares them.
 

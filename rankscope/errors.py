@@ -7,7 +7,7 @@ the command line ends with; `rankscope.cli.app` is the only place that reads it.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePath
 
 
 class RankScopeError(Exception):
@@ -33,7 +33,7 @@ class InputRejected(RankScopeError):
 
     exit_code = 3
 
-    def __init__(self, path: Path | str, reason: str, *, tensor: str | None = None) -> None:
+    def __init__(self, path: PurePath | str, reason: str, *, tensor: str | None = None) -> None:
         self.path = str(path)
         self.tensor = tensor
         self.reason = reason
@@ -54,7 +54,7 @@ class OutputFailed(RankScopeError):
 
     exit_code = 4
 
-    def __init__(self, path: Path | str, reason: str) -> None:
+    def __init__(self, path: PurePath | str, reason: str) -> None:
         self.path = str(path)
         self.reason = reason
         super().__init__(f"{path}: not written: {reason}")

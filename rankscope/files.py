@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from pathlib import Path, PurePath
+from typing import IO, NamedTuple, Protocol, TypeVar
 
 from rankscope.errors import InputRejected, OutputFailed
+from rankscope.places import RemotePath, WholePath, place
 
 # What `_temporary` makes.
 TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 
 
 Built = TypeVar("Built")
+Where = TypeVar("Where", bound=PurePath)
 
 
 ABSENT = -1  # the size of a file that is not there
 
 
 class Identity(NamedTuple):
-    """What tells that a file is still the same one without reading it."""
+    """What tells that a file is still the same one without reading it.
+
+    Attributes:
+        path: absolute, or a URL.
+        size: bytes.
+        mtime_ns: when it was changed, in nanoseconds since 1970; 0 where a service does not tell.
+        inode: its number in the file system; of a remote one, a digest of what the service calls
+            its content: ETag, SHA-256.
+    """
 
     path: str
     size: int
@@ -33,21 +46,40 @@ class Identity(NamedTuple):
     inode: int
 
 
-def identity(path: Path | str) -> Identity:
+def identity(path: PurePath | str) -> Identity:
     """The identity of a file now. Raises OSError when it is gone."""
-    status = os.stat(path)
-    return Identity(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    where = place(path)
+    if isinstance(where, RemotePath):
+        return _remote_identity(where)
+    status = os.stat(where)
+    return Identity(os.path.abspath(where), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def identity_or_absence(path: Path | str) -> Identity:
+def _remote_identity(path: RemotePath) -> Identity:
+    from rankscope.remote.looking import status
+
+    found = status(path)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no such file or directory", str(path))
+    if not (found.tag or found.mtime_ns):
+        # Nothing would tell another file of the same size: for all that is known, it changes now.
+        return Identity(str(path), found.size, time.time_ns(), 0)
+    # 63 bits, which an SQLite integer holds.
+    digest = hashlib.sha256(found.tag.encode()).digest()
+    return Identity(str(path), found.size, found.mtime_ns, int.from_bytes(digest[:8], "big") >> 1)
+
+
+def identity_or_absence(path: PurePath | str) -> Identity:
     """The identity of a file that need not be there; its absence is an identity too."""
+    where = place(path)
     try:
-        return identity(path)
+        return identity(where)
     except FileNotFoundError:
-        return Identity(os.path.abspath(path), ABSENT, 0, 0)
+        name = where if isinstance(where, RemotePath) else os.path.abspath(where)
+        return Identity(str(name), ABSENT, 0, 0)
 
 
-def seen_from_here(path: Path) -> Path:
+def seen_from_here(path: Where) -> Where:
     """The path as a person in the working directory writes it, where the file is below that."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
@@ -64,8 +96,35 @@ def unchanged(seen: Iterable[Identity]) -> bool:
         return False  # one is gone, or is no path at all
 
 
-class RandomAccessFile:
-    """A regular file read at given offsets, never mapped.
+class RandomAccessFile(Protocol):
+    """A file read at given offsets, wherever it is."""
+
+    @property
+    def path(self) -> PurePath:
+        """As given."""
+
+    @property
+    def size(self) -> int:
+        """Bytes when opened."""
+
+    def read(
+        self, offset: int, count: int, within: tuple[int, int] | None = None
+    ) -> bytes | bytearray:
+        """Exactly `count` bytes at `offset`; `InputRejected` if the file ends before.
+
+        Args:
+            offset: the first byte.
+            count: how many.
+            within: where what is read belongs to begins and ends: the rest of that is likely to
+                be asked for next, and may be fetched at once where reading is dear.
+        """
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+
+
+class LocalFile:
+    """A regular file of this machine, never mapped.
 
     A memory map of a file that a trainer truncates kills the process (SIGBUS); a positioned
     read raises. Refuses FIFOs, devices and directories without blocking on them.
@@ -75,8 +134,9 @@ class RandomAccessFile:
         size: bytes when opened.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, shown: PurePath | None = None) -> None:
+        """Open a file; `shown` is what it is called, where it is a copy of that."""
+        self.path: PurePath = shown or Path(path)
         # O_NONBLOCK: opening a FIFO that nobody writes to would hang.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
@@ -91,7 +151,12 @@ class RandomAccessFile:
             raise InputRejected(path, "not a regular file")
         self.size = status.st_size
 
-    def read(self, offset: int, count: int) -> bytes | bytearray:
+    def read(
+        self,
+        offset: int,
+        count: int,
+        within: tuple[int, int] | None = None,  # noqa: ARG002 - the system reads ahead by itself
+    ) -> bytes | bytearray:
         """Exactly `count` bytes at `offset`; `InputRejected` if the file ends before."""
         data = self._some(offset, count)
         if len(data) == count:
@@ -125,9 +190,22 @@ class RandomAccessFile:
         self.close() if hasattr(self, "_fd") else None
 
 
-def opened(path: Path, build: Callable[[RandomAccessFile], Built]) -> Built:
+def open_file(path: PurePath) -> RandomAccessFile:
+    """A file, open to be read. Raises `InputRejected` when it cannot be."""
+    if isinstance(path, WholePath):
+        from rankscope.remote.downloads import downloaded
+
+        return LocalFile(downloaded(path), path)
+    if isinstance(path, RemotePath):
+        from rankscope.remote.remotefile import RemoteFile
+
+        return RemoteFile(path)
+    return LocalFile(Path(path))
+
+
+def opened(path: PurePath, build: Callable[[RandomAccessFile], Built]) -> Built:
     """What `build` makes of an open file, which it keeps; closed again when it raises."""
-    file = RandomAccessFile(path)
+    file = open_file(path)
     try:
         return build(file)
     except BaseException:

@@ -99,6 +99,21 @@ def location(tensor: Any) -> object:
         return None
 
 
+def tied_names(tensors: Mapping[str, Any]) -> dict[str, str]:
+    """From each name of PyTorch tensors that are the same ones under an earlier name to that."""
+    first: dict[object, str] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        place = location(tensor)
+        if place is None or not tensor.numel():  # what has no entries has no place of its own
+            continue
+        if place in first:
+            tied[name] = first[place]
+        else:
+            first[place] = name
+    return tied
+
+
 def checked_dtype(name: str, tensor: Any) -> str:
     """The type's name, as NumPy has it.
 

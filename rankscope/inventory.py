@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.checkpoints import needs_isolation
 from rankscope.errors import InputRejected
-from rankscope.executors import InlineExecutor, ProcessExecutor
+from rankscope.executors import Executor, InlineExecutor, ProcessExecutor, ThreadExecutor
 from rankscope.files import Identity
 from rankscope.matrices import Selection, check_selection, select
+from rankscope.places import RemotePath
+from rankscope.presence import REMOTE_THREADS
 from rankscope.records import Listing, MatrixSpec, Skipped
 from rankscope.series import Series, Snapshot
 from rankscope.store import SpectrumStore
@@ -19,7 +21,7 @@ from rankscope.worker import list_checkpoint
 # HDF5 headers of 10 000 datasets are read in about 2 s on the machine of docs/performance.md.
 LISTING_SECONDS = 60.0
 
-Place = tuple[Path, Path | None]  # a checkpoint, and the model that it is merged into
+Place = tuple[PurePath, PurePath | None]  # a checkpoint, and the model that it is merged into
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Entry:
         specs: the matrices to measure.
         skipped: everything else, with the reason.
         remembered: the listing was not read again, because no file has changed.
+        seen: the identity of its files from before it was listed; () when that is not sure.
     """
 
     series: int
@@ -41,6 +44,7 @@ class Entry:
     specs: tuple[MatrixSpec, ...]
     skipped: tuple[Skipped, ...]
     remembered: bool
+    seen: tuple[Identity, ...] = ()
 
 
 @dataclass(slots=True)
@@ -79,6 +83,7 @@ def take_inventory(
     for index, snapshot in places:
         listing = known[index, snapshot]
         remembered = listing is not None
+        seen = stores[index].seen(snapshot.path) if remembered else ()
         if listing is None:
             found = fresh[_place(snapshot)]
             if isinstance(found, InputRejected):
@@ -88,7 +93,7 @@ def take_inventory(
             if snapshot.base is None:
                 stores[index].remember(snapshot.path, listing, seen)
         specs, skipped = select(listing, selection)
-        inventory.entries.append(Entry(index, snapshot, listing, specs, skipped, remembered))
+        inventory.entries.append(Entry(index, snapshot, listing, specs, skipped, remembered, seen))
     if not places:
         first = all_series[0]
         reason = first.skipped[0].reason if first.skipped else "holds no snapshot"
@@ -119,19 +124,29 @@ def _list(
     places: Iterable[Place],
 ) -> Iterator[tuple[Place, tuple[Listing, tuple[Identity, ...]] | InputRejected]]:
     """Listings, in a child process for formats whose library a corrupt file can crash."""
-    inline: list[Place] = []
+    safe: list[Place] = []
     isolated: list[Place] = []
-    for place in dict.fromkeys(places):
-        try:
-            crashes = any(needs_isolation(path) for path in place if path is not None)
-            (isolated if crashes else inline).append(place)
-        except InputRejected as error:
-            yield place, error
+    distinct = list(dict.fromkeys(places))
+    remote = any(isinstance(path, RemotePath) for place in distinct for path in place)
+    here: Executor = ThreadExecutor(REMOTE_THREADS) if remote else InlineExecutor()
+    for crash in here.run(_can_crash, distinct):
+        if isinstance(crash.result, InputRejected):
+            yield crash.item, crash.result
+        else:
+            (isolated if crash.result else safe).append(crash.item)
     child = ProcessExecutor(1, limit=LISTING_SECONDS)
-    for group, executor in ((inline, InlineExecutor()), (isolated, child)):
+    for group, executor in ((safe, here), (isolated, child)):
         for done in executor.run(_listed, group) if group else ():
             reason = "the library that reads this format crashed or hung on it: damaged?"
             yield done.item, done.result or InputRejected(done.item[0], reason)
+
+
+def _can_crash(place: Place) -> bool | InputRejected:
+    """Whether opening a checkpoint can end the process."""
+    try:
+        return any(needs_isolation(path) for path in place if path is not None)
+    except InputRejected as error:
+        return error
 
 
 def _listed(place: Place) -> tuple[Listing, tuple[Identity, ...]] | InputRejected:

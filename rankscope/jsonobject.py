@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile
+from rankscope.files import open_file
 
 _T = TypeVar("_T")
 
 
-def read_json(path: Path, limit: int) -> object:
+def read_json(path: PurePath, limit: int) -> object:
     """The parsed content of a file of at most `limit` bytes."""
     return parse_json(path, read_limited(path, limit), "")
 
 
-def read_limited(path: Path, limit: int, advice: str = "") -> bytes:
+def read_limited(path: PurePath, limit: int, advice: str = "") -> bytes:
     """The content of a file of at most `limit` bytes; `advice` is for whoever has a larger one."""
-    file = RandomAccessFile(path)
+    file = open_file(path)
     try:
         if file.size > limit:
             reason = f"{file.size} bytes, expected at most {limit}"
@@ -34,7 +34,7 @@ def read_limited(path: Path, limit: int, advice: str = "") -> bytes:
         file.close()
 
 
-def parse_json(path: Path, data: bytes, where: str) -> object:
+def parse_json(path: PurePath, data: bytes, where: str) -> object:
     """Parse JSON; `where` says which part of the file it is ("line 3 ")."""
     try:
         value: object = json.loads(data.decode("utf-8"))
@@ -54,7 +54,7 @@ class JsonObject:
         value: the parsed object.
     """
 
-    def __init__(self, path: Path | str, where: str, value: object) -> None:
+    def __init__(self, path: PurePath | str, where: str, value: object) -> None:
         self._path = path
         self._where = where
         if not isinstance(value, dict):

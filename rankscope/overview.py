@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankscope.inventory import Inventory
 from rankscope.layerkinds import role_keys
 from rankscope.plan import cost, matrix_flops, matrix_peak
+
+if TYPE_CHECKING:
+    from rankscope.prediction import Plan
 
 SCHEMA = "rankscope/inventory/1"
 
@@ -22,12 +25,14 @@ class Overview:
         matrices: name, shape, dtype, kind, role, depth, flops, peak_bytes, step, source.
         skipped: name, reason, missing, step, source.
         cost: matrices, parameters, bytes, flops, workers and memory_bytes of the whole.
+        plan: how long measuring takes, where that is asked.
     """
 
     sources: tuple[str, ...]
     matrices: tuple[dict[str, Any], ...]
     skipped: tuple[dict[str, Any], ...]
     cost: dict[str, Any]
+    plan: Plan | None = None
 
     @property
     def incomplete(self) -> bool:
@@ -42,6 +47,7 @@ class Overview:
             "cost": self.cost,
             "matrices": list(self.matrices),
             "skipped": list(self.skipped),
+            **({} if self.plan is None else {"plan": self.plan.to_document()}),
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rankscope.api import Asked, Average, Source, asked_of, scene_of
@@ -31,7 +31,7 @@ def plot(  # noqa: PLR0913 - each is a question of its own, and none has to be a
     how: How | None = None,
     given: Given | None = None,
     average: Average = "marked",
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
     width: float = PAGE,
 ) -> Figure:
     """A figure of checkpoints, runs, or weights in memory, fit for a paper.

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     Stored = NDArray[Any]
 
 Kind = Literal["linear", "convolution", "embedding", "stacked"]
-Route = Literal["gram", "direct", "factors"]
+# How singular values were computed: `cuda` and `cuda32` are the Gram route on a card, which
+# resolves as much (`rankscope.accelerator`).
+Route = Literal["gram", "direct", "factors", "cuda", "cuda32"]
 Status = Literal["ok", "empty", "nonfinite", "failed", "unreadable", "worker_lost"]
 
 

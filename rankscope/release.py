@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from rankscope.api import MEMORY, Source, analyze
 from rankscope.errors import UsageError
@@ -22,6 +22,7 @@ from rankscope.gate.verdict import Verdict
 from rankscope.matrices import Selection
 from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.places import place
 from rankscope.question import Question
 from rankscope.showing import ShowsItself
 from rankscope.table import Table
@@ -60,7 +61,7 @@ def baseline(
     norm: Norm = "frobenius",
     selection: Selection | None = None,
     how: How | None = None,
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
 ) -> Baseline:
     """Measure what a released model is, to be compared with the next one.
 
@@ -129,7 +130,7 @@ def check(  # noqa: PLR0913 - likewise
     norm: Norm = "frobenius",
     selection: Selection | None = None,
     how: How | None = None,
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
 ) -> Check:
     """Say whether a model keeps what its baseline, or rules alone, demand of it.
 
@@ -155,13 +156,13 @@ def check(  # noqa: PLR0913 - likewise
     known = None if baseline is None else read_baseline(baseline)
     place = None if baseline is None else str(baseline)
     demand = Demand(_several(rules), known, place, tuple(eps), norm, selection, _path(base))
-    name = str(source) if isinstance(source, str | Path) else str(MEMORY)
+    name = str(source) if isinstance(source, str | PurePath) else str(MEMORY)
     verdict = verdict_on(name, _table(source, demand, how or How()), demand)
     return Check(**{part.name: getattr(verdict, part.name) for part in fields(verdict)})
 
 
 def check_headers(
-    source: Path | str, baseline: Path | str, rules: str | Sequence[str] = ()
+    source: PurePath | str, baseline: Path | str, rules: str | Sequence[str] = ()
 ) -> Verdict:
     """Compare names, shapes and types with a baseline, and read no weights; see `check`."""
     demand = Demand(_several(rules), read_baseline(baseline), str(baseline))
@@ -172,8 +173,8 @@ def _several(rules: str | Sequence[str]) -> tuple[str, ...]:
     return (rules,) if isinstance(rules, str) else tuple(rules)
 
 
-def _path(base: Path | str | None) -> Path | None:
-    return None if base is None else Path(base)
+def _path(base: PurePath | str | None) -> PurePath | None:
+    return None if base is None else place(base)
 
 
 def _renewed(source: Source, demand: Demand, how: How | None) -> Baseline:
@@ -183,7 +184,7 @@ def _renewed(source: Source, demand: Demand, how: How | None) -> Baseline:
 
 
 def _table(source: Source, demand: Demand, how: How) -> Table:
-    if isinstance(source, str | Path):
+    if isinstance(source, str | PurePath):
         return measured(source, demand, how)
     if demand.base is not None:
         raise UsageError("weights in memory are merged with no base")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from rankscope.api import Average, Source, asked_of, scene_of
 from rankscope.comparing import diff_scene
@@ -20,6 +19,7 @@ from rankscope.pages.page import render
 from rankscope.pages.payload import lacking
 from rankscope.pages.section import Subject
 from rankscope.pages.sections import SECTIONS
+from rankscope.presence import real
 from rankscope.question import Question
 from rankscope.training import Given
 
@@ -38,7 +38,7 @@ def report(  # noqa: PLR0913 - each is a question of its own, and none has to be
     how: How | None = None,
     given: Given | None = None,
     average: Average = "marked",
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
 ) -> list[str]:
     """Write a page that shows a model, a run, or several runs: one HTML file that loads nothing.
 
@@ -77,8 +77,8 @@ def report(  # noqa: PLR0913 - each is a question of its own, and none has to be
 
 
 def report_diff(  # noqa: PLR0913 - as of `diff`
-    before: Path | str,
-    after: Path | str,
+    before: PurePath | str,
+    after: PurePath | str,
     *,
     path: Path | str = DEFAULT_PATH,
     metrics: Sequence[str] = METRICS,
@@ -86,7 +86,7 @@ def report_diff(  # noqa: PLR0913 - as of `diff`
     norm: Norm = "frobenius",
     selection: Selection | None = None,
     how: How | None = None,
-    base: Path | str | None = None,
+    base: PurePath | str | None = None,
 ) -> list[str]:
     """Write a page that shows what has moved from one checkpoint to another.
 
@@ -125,8 +125,8 @@ def check_page(path: Path | str, sources: Iterable[Source | None]) -> None:
         raise UsageError(
             f"{target}: suffix {target.suffix!r} is no page's, expected {' or '.join(SUFFIXES)}"
         )
-    named = [one for one in sources if isinstance(one, str | Path)]
-    if os.path.realpath(target) in {os.path.realpath(one) for one in named}:
+    named = [one for one in sources if isinstance(one, str | PurePath)]
+    if real(target) in {real(one) for one in named}:
         raise UsageError(f"{target}: holds the weights that were asked for; choose another file")
 
 

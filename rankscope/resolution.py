@@ -12,11 +12,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.records import Reading, Spectrum
+from rankscope.records import Reading, Route, Spectrum
 
 # Tables show four digits and the release gate's finest default tolerance is a percent;
 # what cannot move a reading by 1e-6 of itself cannot be seen in either.
 READING_RTOL = 1e-6
+
+# The routes by eigenvalues, which are squares: near sigma_1 they resolve more than far below it.
+SQUARING: frozenset[Route] = frozenset({"gram", "cuda", "cuda32"})
 
 
 def unresolved(spectrum: Spectrum) -> int:
@@ -39,7 +42,7 @@ def uncertainties(spectrum: Spectrum) -> NDArray[np.float64]:
     """
     floor = spectrum.resolution
     k = len(spectrum.sigma)
-    if spectrum.route == "gram":
+    if spectrum.route in SQUARING:
         relative = spectrum.sigma / spectrum.sigma[0]
         bounds: NDArray[np.float64] = floor * (floor / (2.0 * np.maximum(relative, floor / 2.0)))
     else:
@@ -66,7 +69,7 @@ def uncertainty(spectrum: Spectrum, value: float) -> float:
     (resolution * sigma_1)^2 at most, which at `value` is that over 2 * value.
     """
     floor = spectrum.resolution * float(spectrum.sigma[0])
-    if spectrum.route == "gram" and value > floor:
+    if spectrum.route in SQUARING and value > floor:
         return floor * (floor / (2.0 * value))  # in this order nothing over- or underflows
     return floor
 

@@ -8,11 +8,13 @@ import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from rankscope.errors import OutputFailed, UsageError
 from rankscope.jsonobject import JsonObject, parse_json, read_limited
+from rankscope.places import place
+from rankscope.presence import exists
 
 LOG_FILE = "log.jsonl"
 
@@ -59,7 +61,7 @@ class LogRecord:
         return line
 
 
-def read_log(run_dir: Path | str) -> list[dict[str, Any]]:
+def read_log(run_dir: PurePath | str) -> list[dict[str, Any]]:
     """The records of `run_dir/log.jsonl`, in the order written; [] when there is no such file.
 
     Each has an integer `step`; `LogRecord`'s keys, where present, are numbers or None; unknown
@@ -67,13 +69,13 @@ def read_log(run_dir: Path | str) -> list[dict[str, Any]]:
     the later record holds. A last line without a newline is one that a killed writer did not
     finish, and is left out.
     """
-    path = Path(run_dir) / LOG_FILE
-    if not path.exists():
+    path = place(run_dir) / LOG_FILE
+    if not exists(path):
         return []
     return parse_log(path, read_limited(path, MAX_LOG_BYTES), 1)
 
 
-def parse_log(path: Path, data: bytes, first: int) -> list[dict[str, Any]]:
+def parse_log(path: PurePath, data: bytes, first: int) -> list[dict[str, Any]]:
     """The records in the whole lines of a log, or of a part of it; `first` is the first's number.
 
     Raises:
@@ -88,7 +90,7 @@ def whole_lines(log: bytes) -> int:
     return log.rfind(b"\n") + 1
 
 
-def _log_line(path: Path, where: str, line: bytes) -> dict[str, Any]:
+def _log_line(path: PurePath, where: str, line: bytes) -> dict[str, Any]:
     record = JsonObject(path, where, parse_json(path, line, f"{where} "))
     if record.integer("step", 0) is None:
         raise record.wrong("step", "an integer")

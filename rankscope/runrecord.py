@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, cast, get_args
 
 from rankscope.jsonobject import JsonObject, read_json
+from rankscope.places import place
+from rankscope.presence import exists
 from rankscope.records import Kind
 
 SCHEMA = "rankscope/run/1"
@@ -125,7 +127,7 @@ class RunRecord:
         return content
 
     @staticmethod
-    def from_json(value: object, path: Path | str) -> RunRecord:
+    def from_json(value: object, path: PurePath | str) -> RunRecord:
         """The record from parsed JSON; `InputRejected` names `path` and the key that is wrong."""
         root = JsonObject(path, "", value)
         if root.text("schema") != SCHEMA:
@@ -144,10 +146,10 @@ class RunRecord:
         )
 
 
-def read_run_record(run_dir: Path | str) -> RunRecord | None:
+def read_run_record(run_dir: PurePath | str) -> RunRecord | None:
     """What `run_dir/run.json` says; None when there is no such file."""
-    path = Path(run_dir) / RUN_FILE
-    return RunRecord.from_json(read_json(path, MAX_RUN_BYTES), path) if path.exists() else None
+    path = place(run_dir) / RUN_FILE
+    return RunRecord.from_json(read_json(path, MAX_RUN_BYTES), path) if exists(path) else None
 
 
 def _matrix(item: JsonObject) -> MatrixRecord:

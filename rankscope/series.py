@@ -11,12 +11,14 @@ import stat
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.checkpoints import READERS, is_weights
 from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
 from rankscope.checkpoints.folders import METADATA, is_state, why_no_model
 from rankscope.errors import InputRejected
+from rankscope.places import RemotePath, place
+from rankscope.presence import children, exists, is_directory, is_file, look_anew
 from rankscope.records import Skipped
 from rankscope.stepnames import counts_epochs, final_number, is_unfinished, step_in
 
@@ -37,9 +39,9 @@ class Snapshot:
             as it is.
     """
 
-    path: Path
+    path: PurePath
     step: int | None
-    base: Path | None = None
+    base: PurePath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,10 @@ class Series:
         run: the directory with `run.json`, when it is a run of ours.
     """
 
-    path: Path
+    path: PurePath
     snapshots: tuple[Snapshot, ...]
     skipped: tuple[Skipped, ...] = ()
-    run: Path | None = None
+    run: PurePath | None = None
 
     @property
     def counts_epochs(self) -> bool:
@@ -70,13 +72,13 @@ class Series:
         return any(map(counts_epochs, names))
 
 
-def discover(path: Path | str) -> Series:
+def discover(path: PurePath | str) -> Series:
     """The series behind a file or a directory.
 
     Raises:
         InputRejected: nothing is there, or a directory holds nothing that looks like weights.
     """
-    path = Path(path)
+    path = place(path)
     if not _is_directory(path):
         return Series(path, (Snapshot(path, step_in(path.name)),))
     if is_run(path):
@@ -92,7 +94,7 @@ def discover(path: Path | str) -> Series:
     return ordered(path, found, skipped)
 
 
-def single(path: Path | str) -> Series:
+def single(path: PurePath | str) -> Series:
     """The one checkpoint that a path stands for, as commands need it that compare models.
 
     A model's directory is the model, whatever numbered checkpoints stand beside it.
@@ -100,7 +102,8 @@ def single(path: Path | str) -> Series:
     Raises:
         InputRejected: nothing is there, or several snapshots; the last one's path is named.
     """
-    path = Path(path)
+    path = place(path)
+    look_anew([path])
     searched = _is_directory(path) and not is_run(path)
     model = find_model(path) if searched else None
     if model is not None:
@@ -118,7 +121,7 @@ def single(path: Path | str) -> Series:
     return found
 
 
-def on_base(all_series: Sequence[Series], base: Path | str | None) -> list[Series]:
+def on_base(all_series: Sequence[Series], base: PurePath | str | None) -> list[Series]:
     """The same series, each snapshot an adapter to be merged into a base model.
 
     Raises:
@@ -133,9 +136,13 @@ def on_base(all_series: Sequence[Series], base: Path | str | None) -> list[Serie
     ]
 
 
-def _is_directory(path: Path) -> bool:
+def _is_directory(path: PurePath) -> bool:
     """Whether a path that must be there is a directory."""
     try:
+        if isinstance(path, RemotePath):
+            if not exists(path):
+                raise FileNotFoundError
+            return is_directory(path)
         return stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError as error:
         raise InputRejected(path, "no such file or directory") from error
@@ -145,20 +152,20 @@ def _is_directory(path: Path) -> bool:
         raise InputRejected(path, f"cannot be opened: {error}") from error
 
 
-def is_run(path: Path) -> bool:
+def is_run(path: PurePath) -> bool:
     """Whether a directory is a run of ours, or one whose snapshots lie as ours do."""
-    return os.path.exists(path / RUN_RECORD) or os.path.isdir(path / SNAPSHOTS)
+    return exists(path / RUN_RECORD) or is_directory(path / SNAPSHOTS)
 
 
-def _run(path: Path) -> Series:
+def _run(path: PurePath) -> Series:
     """A run directory of ours: every committed snapshot, nothing else."""
     folder = path / SNAPSHOTS
-    children = _sorted(folder) if folder.is_dir() else []
-    files = [child for child in children if child.is_file() and is_weights(child.name)]
-    run = path if os.path.exists(path / RUN_RECORD) else None
+    members = _sorted(folder) if is_directory(folder) else []
+    files = [one for one in members if is_weights(one.name) and is_file(one)]
+    run = path if exists(path / RUN_RECORD) else None
     if files:
         return ordered(path, [Snapshot(file, step_in(file.name)) for file in files], run=run)
-    inside = [child.name for child in children if child.is_dir()]
+    inside = [one.name for one in members if is_directory(one)]
     if inside and run is None:  # Hugging Face's cache of a repository
         raise InputRejected(
             path, f"holds revisions of a model, expected one of them: {SNAPSHOTS}/{inside[0]}"
@@ -166,13 +173,13 @@ def _run(path: Path) -> Series:
     raise InputRejected(path, f"a run directory without a snapshot in {SNAPSHOTS}/ yet")
 
 
-def numbered_models(path: Path) -> tuple[list[Snapshot], list[Skipped]]:
+def numbered_models(path: PurePath) -> tuple[list[Snapshot], list[Skipped]]:
     """The models in the numbered directories of a directory, and those that hold none."""
     found: list[Snapshot] = []
     skipped: list[Skipped] = []
     for child in _sorted(path):
         step = step_in(child.name)
-        if step is None or not child.is_dir():
+        if step is None or not is_directory(child):
             continue
         model = model_in(child)
         if model is None:
@@ -183,7 +190,7 @@ def numbered_models(path: Path) -> tuple[list[Snapshot], list[Skipped]]:
     return found, skipped
 
 
-def _numbered_files(path: Path, model: Path) -> list[Snapshot]:
+def _numbered_files(path: PurePath, model: PurePath) -> list[Snapshot]:
     """The series of files that stands beside a model."""
     files = [Snapshot(file, step_in(file.name)) for file in weights_in(path) if file != model]
     numbered = [file for file in files if file.step is not None]
@@ -191,7 +198,7 @@ def _numbered_files(path: Path, model: Path) -> list[Snapshot]:
     return numbered if len(numbered) > 1 else []
 
 
-def _with_files(path: Path, found: Sequence[Snapshot], skipped: Sequence[Skipped]) -> Series:
+def _with_files(path: PurePath, found: Sequence[Snapshot], skipped: Sequence[Skipped]) -> Series:
     """Numbered directories, the files beside them listed."""
     beside = [
         Skipped(file.name, "a file beside numbered directories; give its path")
@@ -200,7 +207,7 @@ def _with_files(path: Path, found: Sequence[Snapshot], skipped: Sequence[Skipped
     return ordered(path, found, (*skipped, *beside))
 
 
-def _files(path: Path, skipped: Sequence[Skipped]) -> Series:
+def _files(path: PurePath, skipped: Sequence[Skipped]) -> Series:
     """A directory of files: numbered by a word, numbered at the end, or just several."""
     files = weights_in(path)
     reason = _why_none(path)
@@ -217,7 +224,7 @@ def _files(path: Path, skipped: Sequence[Skipped]) -> Series:
     return ordered(path, found, (*skipped, *state))
 
 
-def _why_none(directory: Path) -> str:
+def _why_none(directory: PurePath) -> str:
     """Why a directory holds no model, where that is known."""
     files = weights_in(directory)
     reason = why_no_model(directory, has_weights=bool(files))
@@ -226,7 +233,7 @@ def _why_none(directory: Path) -> str:
     return reason
 
 
-def _numbered_alike(files: Sequence[Path]) -> list[Snapshot]:
+def _numbered_alike(files: Sequence[PurePath]) -> list[Snapshot]:
     """Files whose names differ in their final number only: `w-10.npz`, `w-20.npz`.
 
     With two such families, `a-1 a-2 b-1 b-2`, the numbers are no steps of one series.
@@ -243,7 +250,10 @@ def _numbered_alike(files: Sequence[Path]) -> list[Snapshot]:
 
 
 def ordered(
-    path: Path, found: Sequence[Snapshot], skipped: Sequence[Skipped] = (), run: Path | None = None
+    path: PurePath,
+    found: Sequence[Snapshot],
+    skipped: Sequence[Skipped] = (),
+    run: PurePath | None = None,
 ) -> Series:
     """By step; what has no step among numbered ones, or a step that stands already, is skipped."""
     numbered = any(snapshot.step is not None for snapshot in found)
@@ -263,12 +273,12 @@ def ordered(
     return Series(path, tuple(kept[step] for step in sorted(kept)), tuple(left), run)
 
 
-def _relative(snapshot: Snapshot, path: Path) -> str:
+def _relative(snapshot: Snapshot, path: PurePath) -> str:
     inside = snapshot.path.is_relative_to(path)
     return str(snapshot.path.relative_to(path) if inside else snapshot.path)
 
 
-def model_in(directory: Path) -> Path | None:
+def model_in(directory: PurePath) -> PurePath | None:
     """The model of a checkpoint directory: a Hugging Face one, or its only file of weights."""
     model = find_model(directory)
     if model is None:
@@ -278,14 +288,14 @@ def model_in(directory: Path) -> Path | None:
     return model
 
 
-def weights_in(directory: Path) -> list[Path]:
+def weights_in(directory: PurePath) -> list[PurePath]:
     """The files of weights in a directory, by their names."""
-    return [child for child in _sorted(directory) if child.is_file() and is_weights(child.name)]
+    return [child for child in _sorted(directory) if is_weights(child.name) and is_file(child)]
 
 
-def _sorted(directory: Path) -> list[Path]:
+def _sorted(directory: PurePath) -> list[PurePath]:
     """What is in a directory and finished, by name."""
     try:
-        return sorted(child for child in directory.iterdir() if not is_unfinished(child.name))
+        return sorted(child for child in children(directory) if not is_unfinished(child.name))
     except OSError as error:
         raise InputRejected(directory, f"cannot be listed: {error.strerror}") from error

@@ -33,9 +33,20 @@ UNFINISHED = re.compile(
 def step_in(name: str) -> int | None:
     """The step that a file or directory name states, by one of `STEP_WORDS` before a number.
 
+    What stands behind an `@` is a revision and states the step of what stands before: the name of
+    a model may look like one, `step3@step1000`.
+
     >>> step_in("epoch=3-step=100.ckpt"), step_in("checkpoint-500"), step_in("resnet18.pt")
     (100, 500, None)
+    >>> step_in("OLMo-1B@step1000-tokens2B"), step_in("step3@step1000"), step_in("step-5@2x")
+    (1000, 1000, 5)
     """
+    _, at, revision = name.rpartition("@")
+    stated = _stated(revision) if at else None
+    return _stated(name) if stated is None else stated
+
+
+def _stated(name: str) -> int | None:
     for pattern in STEP_PATTERNS:
         match = pattern.search(name)
         if match:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import platformdirs
@@ -90,7 +90,7 @@ class SpectrumStore:
         rows = self._query(query, (key, route, self._version))
         return measurement_in(rows[0]) if rows else None
 
-    def find_all(self, path: Path) -> dict[tuple[str, Route], tuple[bytes, Measurement]]:
+    def find_all(self, path: PurePath) -> dict[tuple[str, Route], tuple[bytes, Measurement]]:
         """Of a file that is `seen`: by name and route, a matrix's key and what is known of it."""
         query = (
             "SELECT keys.*, spectra.* FROM files JOIN keys ON keys.path = files.path "
@@ -110,7 +110,7 @@ class SpectrumStore:
         """Whether nothing is known of any content."""
         return not self._query("SELECT 1 FROM spectra LIMIT 1", ())
 
-    def listing(self, path: Path) -> Listing | None:
+    def listing(self, path: PurePath) -> Listing | None:
         """What a checkpoint holds, when none of its files has changed since it was remembered."""
         name = path_bytes(path)
         rows = self._query("SELECT * FROM files WHERE path = ?", (name,))
@@ -120,11 +120,11 @@ class SpectrumStore:
         listing, self._seen[name] = known
         return listing
 
-    def seen(self, path: Path) -> tuple[Identity, ...]:
+    def seen(self, path: PurePath) -> tuple[Identity, ...]:
         """The identity of the files of a checkpoint that is remembered; () of any other."""
         return self._seen.get(path_bytes(path), ())
 
-    def remember(self, path: Path, listing: Listing, seen: Sequence[Identity]) -> None:
+    def remember(self, path: PurePath, listing: Listing, seen: Sequence[Identity]) -> None:
         """Remember a checkpoint's listing, its files being `seen` before they were read.
 
         What was remembered of this path before is forgotten. Nothing new is remembered of files
@@ -139,7 +139,7 @@ class SpectrumStore:
             self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", [sealed(row)])
             self._seen[name] = tuple(seen)
 
-    def forget(self, paths: Iterable[Path]) -> None:
+    def forget(self, paths: Iterable[PurePath]) -> None:
         """Forget these files, so that they are read again; spectra stay, found by content."""
         names = [(path_bytes(path),) for path in paths]
         self._write("DELETE FROM keys WHERE path = ?", names)
@@ -149,7 +149,7 @@ class SpectrumStore:
 
     def put(
         self,
-        path: Path,
+        path: PurePath,
         matrix: str,
         key: bytes,
         computed: Iterable[tuple[Route, Measurement]],
@@ -232,7 +232,7 @@ def store_path(series: Series, store: bool | Path) -> Path | None:
         return store
     if not store:
         return None
-    if series.run is not None and os.access(series.run, os.W_OK):
+    if isinstance(series.run, Path) and os.access(series.run, os.W_OK):
         return series.run / FOLDER / FILE_NAME
     return Path(platformdirs.user_cache_dir("rankscope")) / FILE_NAME
 

@@ -13,7 +13,7 @@ import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from rankscope.files import Identity
@@ -87,9 +87,9 @@ def _header(db: sqlite3.Connection) -> tuple[int, int]:
     return application, layout
 
 
-def path_bytes(path: Path) -> bytes:
-    """The absolute path, whatever bytes it is made of."""
-    return os.fsencode(path.absolute())
+def path_bytes(path: PurePath) -> bytes:
+    """The absolute path, whatever bytes it is made of; or the URL."""
+    return os.fsencode(path.absolute() if isinstance(path, Path) else str(path))
 
 
 def key_row(path: bytes, matrix: str, key: bytes) -> Row:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.files import Identity, identity, identity_or_absence, unchanged
+from rankscope.plan import matrix_peak
 from rankscope.products import AnyMatrix, LowRankProduct, matrix_of
 from rankscope.question import Column, needs_direct, read_all
 from rankscope.records import (
@@ -33,8 +34,11 @@ from rankscope.records import (
 from rankscope.solvedmatrix import SolvedMatrix
 from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
 from rankscope.store import SpectrumStore
+from rankscope.storedmatrix import StoredMatrix
 
 RouteChoice = Literal["auto", "gram", "direct"]
+
+CHANGED = "changed since it was listed: try again"
 
 HASH_ELEMENTS = 2**20  # a window of at most 8 MiB: more makes hashing no faster
 
@@ -53,9 +57,11 @@ class Task:
         seen: the identity of the checkpoint's files, when they are remembered.
         keyed: whether the content's key is asked for even without a store.
         base: the model that the checkpoint is an adapter of, to be merged into; or None.
+        device: where they are decomposed: cpu, or a GPU's name.
+        listed: what the checkpoint's files must still be; () where that is not asked.
     """
 
-    path: Path
+    path: PurePath
     specs: tuple[MatrixSpec, ...]
     route: RouteChoice
     columns: tuple[Column, ...]
@@ -63,7 +69,14 @@ class Task:
     ticket: int = 0
     seen: tuple[Identity, ...] = ()
     keyed: bool = False
-    base: Path | None = None
+    base: PurePath | None = None
+    device: str = "cpu"
+    listed: tuple[Identity, ...] = ()
+
+    @property
+    def memory(self) -> int:
+        """Bytes of working memory of its largest matrix, an upper bound."""
+        return max(map(matrix_peak, self.specs), default=0)
 
 
 class Answer(NamedTuple):
@@ -95,7 +108,7 @@ class Outcome:
 
 
 def list_checkpoint(
-    path: Path, base: Path | None = None
+    path: PurePath, base: PurePath | None = None
 ) -> tuple[Listing, tuple[Identity, ...]] | InputRejected:
     """What a checkpoint holds, and its files' identities from before it was read.
 
@@ -125,8 +138,7 @@ def measure_task(task: Task) -> list[Outcome]:
     except (InputRejected, OSError) as error:
         return [_unreadable(spec, _why(error)) for spec in task.specs]
     stale = set(task.specs).difference(fitting)
-    reason = "changed since it was listed: try again"
-    return outcomes + [_unreadable(spec, reason) for spec in task.specs if spec in stale]
+    return outcomes + [_unreadable(spec, CHANGED) for spec in task.specs if spec in stale]
 
 
 def find_task(task: Task) -> list[Outcome]:
@@ -144,7 +156,7 @@ def _opened(
     task: Task, run: Callable[[Checkpoint, Task, SpectrumStore], Iterable[Outcome]]
 ) -> tuple[tuple[MatrixSpec, ...], list[Outcome]]:
     """Which of a task's matrices are still there, and what `run` makes of them."""
-    same = unchanged(task.seen)
+    same = _as_seen(task)
     checkpoint = open_checkpoint(task.path, stored_tensors(task.specs), task.base)
     store = SpectrumStore(task.store, ROUTE_VERSION, read_only=True)
     try:
@@ -154,9 +166,18 @@ def _opened(
     finally:
         checkpoint.close()
         store.close()
-    if same and unchanged(task.seen):
+    if same and _as_seen(task):
         outcomes = [replace(outcome, seen=task.seen) for outcome in outcomes]
     return fitting, outcomes
+
+
+def _as_seen(task: Task) -> bool:
+    """Whether the files are what was seen. Raises `InputRejected` where they have to be."""
+    if not task.listed:
+        return unchanged(task.seen)
+    if any(identity_or_absence(one.path) != one for one in task.listed):
+        raise InputRejected(task.path, CHANGED)
+    return True
 
 
 def _find_open(
@@ -201,34 +222,78 @@ def fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
 
 
 def _why(error: InputRejected | OSError) -> str:
-    return error.reason if isinstance(error, InputRejected) else str(error)
+    return error.reason if isinstance(error, InputRejected) else error.strerror or str(error)
 
 
 def _unreadable(spec: MatrixSpec, reason: str) -> Outcome:
     return Outcome(spec, Unmeasured("unreadable", reason))
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What another device has found out about a matrix before it is measured here."""
+
+    key: bytes | None = None
+    gram: Spectrum | None = None
+
+
 def measure_open(
     checkpoint: Checkpoint, task: Task, store: SpectrumStore
 ) -> Generator[Outcome, None, None]:
     """The spectra of matrices of an open checkpoint, one by one; `task.path` is not looked at."""
+    known = {} if task.device == "cpu" else _known_on_device(checkpoint, task)
     for spec in task.specs:
-        yield _measure(matrix_of(checkpoint, spec), task, store)
+        yield _measure(matrix_of(checkpoint, spec), task, store, known.pop(spec, _Known()))
 
 
-def _measure(matrix: AnyMatrix, task: Task, store: SpectrumStore) -> Outcome:
+def _known_on_device(checkpoint: Checkpoint, task: Task) -> dict[MatrixSpec, _Known]:
+    """The spectra by the Gram route on the task's device, of those matrices that want them.
+
+    What the device leaves out is measured here as if there were none.
+    """
+    from rankscope.accelerator.streaming import grams_on
+
+    known: dict[MatrixSpec, _Known] = {}
+
+    def wanted() -> Generator[StoredMatrix, None, None]:  # drawn in a thread, with its own store
+        store = SpectrumStore(task.store, ROUTE_VERSION, read_only=True)
+        try:
+            for spec in task.specs:
+                matrix = matrix_of(checkpoint, spec)
+                if task.route != "direct" and isinstance(matrix, StoredMatrix):
+                    known[spec] = _Known(_key(matrix, task, store))
+                    if _found(store, known[spec].key, spec, "gram") is None:
+                        yield matrix
+        finally:
+            store.close()
+
+    for matrix, gram in grams_on(task.device, wanted()):
+        known[matrix.spec] = replace(known[matrix.spec], gram=gram)
+    return known
+
+
+def _key(matrix: AnyMatrix, task: Task, store: SpectrumStore) -> bytes | None:
+    """The content's key where anybody asks for it, and it can be read."""
+    try:
+        return content_key(matrix) if task.keyed or store.path is not None else None
+    except (InputRejected, OSError, MemoryError):
+        return None
+
+
+def _measure(matrix: AnyMatrix, task: Task, store: SpectrumStore, known: _Known) -> Outcome:
     computed: list[tuple[Route, Measurement]] = []
 
     def look_up(wanted: Route) -> Measurement:
         found = _found(store, key, matrix.spec, wanted)
         if found is None:
-            found = _solved(matrix, wanted)
+            on_device = known.gram if wanted == "gram" else None
+            found = on_device or _solved(matrix, wanted)
             computed.append((wanted, found))
         return found
 
-    key: bytes | None = None
+    key = known.key
     try:
-        if task.keyed or store.path is not None:
+        if key is None and (task.keyed or store.path is not None):
             key = content_key(matrix)
         answered = answer(asked_route(task.route, matrix.spec), task.columns, look_up)
     except (InputRejected, OSError) as error:

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from rankscope.executors import (
     Executor,
     InlineExecutor,
     ProcessExecutor,
+    SideBySideExecutor,
     ThreadExecutor,
     available_cores,
 )
@@ -47,6 +49,40 @@ class TestThreads(ExecutorContract):
 class TestProcesses(ExecutorContract):
     def make(self, workers: int) -> Executor:
         return ProcessExecutor(workers)
+
+
+class TestSideBySide(ExecutorContract):
+    def make(self, workers: int) -> Executor:
+        return SideBySideExecutor(tuple(ProcessExecutor(1) for _ in range(workers)))
+
+
+def test_side_by_side_a_dead_process_does_not_stop_the_others() -> None:
+    items = [0, 1, 2, -3, 4, 5, -6, 7]
+    done = list(
+        SideBySideExecutor((ProcessExecutor(1), ProcessExecutor(1))).run(dies_on_negative, items)
+    )
+    assert sorted(one.item for one in done) == sorted(items)
+    for one in done:
+        assert one == Done(one.item, None, lost=True) if one.item < 0 else one.result == one.item
+
+
+def test_side_by_side_each_draws_when_it_is_free() -> None:
+    class Slow:
+        def run(
+            self, function: Callable[[Any], Any], items: Iterable[Any]
+        ) -> Iterator[Done[Any, Any]]:
+            for item in items:
+                taken.append(item)
+                free.wait(10)
+                yield Done(item, function(item))
+
+    taken: list[int] = []
+    free = threading.Event()
+    done = SideBySideExecutor((Slow(), InlineExecutor())).run(square, range(20))
+    quick = [next(done) for _ in range(19)]
+    free.set()
+    assert [one.item for one in done] == taken
+    assert len(quick) == 19
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -11,7 +11,7 @@ import pytest
 from rankscope import files
 from rankscope.errors import InputRejected, OutputFailed
 from rankscope.files import (
-    RandomAccessFile,
+    LocalFile,
     atomic_path,
     atomic_write,
     identity,
@@ -19,11 +19,11 @@ from rankscope.files import (
 )
 
 
-class TestRandomAccessFile:
+class TestLocalFile:
     def test_reads_exactly(self, tmp_path: Path) -> None:
         path = tmp_path / "f"
         path.write_bytes(bytes(range(100)))
-        file = RandomAccessFile(path)
+        file = LocalFile(path)
         assert (file.size, file.path) == (100, path)
         assert file.read(10, 5) == bytes(range(10, 15))
         assert file.read(0, 100) == bytes(range(100))
@@ -40,7 +40,7 @@ class TestRandomAccessFile:
         path.write_bytes(bytes(range(100)))
         real = files._pread
         monkeypatch.setattr(files, "_pread", lambda fd, count, at: real(fd, min(count, 7), at))
-        file = RandomAccessFile(path)
+        file = LocalFile(path)
         assert file.read(3, 90) == bytes(range(3, 93))
         with pytest.raises(InputRejected, match="ends at byte 100"):
             file.read(50, 51)
@@ -53,7 +53,7 @@ class TestRandomAccessFile:
             raise OSError(5, "Input/output error")
 
         (tmp_path / "f").write_bytes(bytes(10))
-        file = RandomAccessFile(tmp_path / "f")
+        file = LocalFile(tmp_path / "f")
         monkeypatch.setattr(files, "_pread", fail)
         with pytest.raises(InputRejected, match="cannot be read: Input/output error"):
             file.read(0, 4)
@@ -62,19 +62,19 @@ class TestRandomAccessFile:
     @pytest.mark.parametrize("name", ["gone", "a\0b", "\ud800", "x" * 5000])
     def test_a_name_that_no_file_has(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(InputRejected, match="cannot be opened: "):
-            RandomAccessFile(f"{tmp_path}/{name}")
+            LocalFile(f"{tmp_path}/{name}")
 
     def test_refuses_directories_and_pipes_and_leaks_nothing(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         before = len(os.listdir("/dev/fd"))
         for path in (tmp_path, tmp_path / "pipe"):
             with pytest.raises(InputRejected, match="not a regular file"):
-                RandomAccessFile(path)
+                LocalFile(path)
         assert len(os.listdir("/dev/fd")) == before
 
     def test_closing_twice_is_fine(self, tmp_path: Path) -> None:
         (tmp_path / "f").touch()
-        file = RandomAccessFile(tmp_path / "f")
+        file = LocalFile(tmp_path / "f")
         file.close()
         file.close()
         with pytest.raises(InputRejected, match="cannot be read"):

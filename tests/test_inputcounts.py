@@ -233,6 +233,13 @@ class TestFormulas:
         model.head.weight = model.embed.weight
         tokens = torch.randint(0, 20, (BATCH, 6))
         assert counts(model, tokens) == {"embed.weight": 12, "head.weight": 12}
+        for left_out, averaged in (
+            ([], [True, False]),
+            (["embed.weight"], [False, True]),
+            (["embed.weight", "head.weight"], [False, False]),
+        ):
+            records = matrix_records(model, lambda n: model(tokens[:n]), not_averaged=left_out)
+            assert [one.averaged for one in records] == averaged
 
     def test_several_uses_add_up(self) -> None:
         model = Apply(lambda m, x: m.layer(x[:, 0]) - m.layer(x[:, 1]), layer=nn.Linear(5, 3))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,13 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+class Refusing(concurrent.futures.Executor):
+    """Takes no work at all."""
+
+    def submit(self, *arguments: Any, **more: Any) -> Any:
+        raise AssertionError("nothing was left to measure")
+
+
 def analyze(*paths: Path, **how: Any) -> rankscope.Analysis:
     return rankscope.analyze(*paths, how=How(**{"store": False, **how}))
 
@@ -105,6 +114,29 @@ class TestSameNumbers:
         monkeypatch.setattr(kind, "run", seen)
         assert_same_numbers(plain, analyze(run, workers=workers))
         assert kind in used
+
+    @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
+    def test_on_somebody_elses_executor(
+        self,
+        run: Path,
+        pool: Callable[..., concurrent.futures.Executor],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        plain = analyze(run, workers=1)
+        monkeypatch.setattr(module, "TASK_FLOPS", 1e5)
+        monkeypatch.chdir(run.parent)
+        with pool(2) as engine:
+            assert_same_numbers(plain, analyze(run, executor=engine))
+            # Paths are told so that they mean the same in another directory.
+            below = analyze(Path(run.name), executor=engine)
+        assert [row["rank"] for row in below.matrices] == [row["rank"] for row in plain.matrices]
+
+    def test_what_another_executor_measured_is_kept(self, run: Path, tmp_path: Path) -> None:
+        store = tmp_path / "s.sqlite3"
+        with ThreadPoolExecutor(2) as engine:
+            first = analyze(run, store=store, executor=engine)
+        again = analyze(run, store=store, executor=Refusing())
+        assert again.matrices == first.matrices
 
     def test_the_routes_agree(self, run: Path) -> None:
         """To the stated resolution: where both call a reading exact."""

@@ -65,6 +65,10 @@ class TestStepIn:
             ("checkpoint-500-step-600", 600),
             ("step0", 0),
             ("step1000-tokens4B", 1000),
+            ("OLMo-1B@step1000-tokens4B", 1000),
+            ("step3@step1000", 1000),  # a model that is called so
+            ("step3@main", 3),
+            ("step-5@2x.pt", 5),
         ],
     )
     def test_a_word_and_a_number(self, name: str, step: int) -> None:

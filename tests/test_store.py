@@ -321,7 +321,7 @@ class TestAnalysis:
         def forbidden(*_: Any) -> None:
             raise AssertionError("opened")
 
-        monkeypatch.setattr("rankscope.files.RandomAccessFile.__init__", forbidden)
+        monkeypatch.setattr("rankscope.files.LocalFile.__init__", forbidden)
         second = analyze(model, store)
         assert second.matrices == first.matrices
         assert second.skipped == first.skipped
@@ -759,7 +759,7 @@ class TestPlace:
     def test_a_run_is_written_into_and_others_directories_are_not(
         self, tmp_path: Path, cache: Path
     ) -> None:
-        run = self.series(tmp_path, run=False).path
+        run = Path(self.series(tmp_path, run=False).path)
         before = sorted(run.rglob("*"))
         analyze(run, True)
         assert sorted(run.rglob("*")) == before
@@ -773,7 +773,7 @@ class TestPlace:
     def test_a_read_only_run_uses_the_cache(
         self, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = self.series(tmp_path, run=True).path
+        run = Path(self.series(tmp_path, run=True).path)
         access = os.access
         monkeypatch.setattr(
             "os.access", lambda path, mode: Path(path) != run and access(path, mode)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.bounds.dynamics import Dynamics
 from rankscope.certificates.certificate import Certificate
@@ -51,7 +51,7 @@ Progress = Callable[[float, float], None]
 
 
 def certify(
-    path: Path | str,
+    path: PurePath | str,
     given: Given | None = None,
     selection: Selection | None = None,
     *,

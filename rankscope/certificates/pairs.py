@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.bounds.dynamics import Dynamics, Memory
 from rankscope.certificates.certificate import Certificate, Weights, certificate
@@ -43,7 +43,7 @@ class State:
     """A snapshot: its step, its path, and the matrices to be checked, by name."""
 
     step: int
-    path: Path
+    path: PurePath
     candidates: Mapping[str, Candidate]
 
 
@@ -60,8 +60,8 @@ class Partner:
     """
 
     steps: int
-    before: Path
-    previous: Path | None
+    before: PurePath
+    previous: PurePath | None
     memory: Memory
     candidates: tuple[Candidate, ...]
 
@@ -71,7 +71,7 @@ class Task:
     """All pairs that end in one snapshot."""
 
     step: int
-    path: Path
+    path: PurePath
     partners: tuple[Partner, ...]
 
     @property
@@ -185,9 +185,9 @@ def _certified(
 class _Files:
     """The checkpoints that were used last, open."""
 
-    opened: OrderedDict[Path, Checkpoint] = field(default_factory=OrderedDict)
+    opened: OrderedDict[PurePath, Checkpoint] = field(default_factory=OrderedDict)
 
-    def matrix(self, path: Path, spec: MatrixSpec) -> AnyMatrix:
+    def matrix(self, path: PurePath, spec: MatrixSpec) -> AnyMatrix:
         """A matrix of a checkpoint; it can be read until three others have been asked for."""
         if path not in self.opened:
             if len(self.opened) == MOST_OPEN:

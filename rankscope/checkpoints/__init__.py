@@ -6,7 +6,7 @@ A new format is one file with a `Reader` in it and one entry in `READERS`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import PurePath
 from typing import Protocol
 
 from rankscope.checkpoints.adapters import PREFIX
@@ -30,7 +30,9 @@ from rankscope.checkpoints.safetensors import SafetensorsReader
 from rankscope.checkpoints.spectrumfile import SpectraReader
 from rankscope.checkpoints.torchzip import TorchReader
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile
+from rankscope.files import open_file
+from rankscope.places import place
+from rankscope.presence import children, is_directory
 from rankscope.records import Checkpoint, Listing
 
 # Enough for every signature: HDF5's own may lie behind a user block of 512, 1024, ... bytes.
@@ -63,7 +65,7 @@ class Reader(Protocol):
     def recognises(self, head: bytes) -> bool:
         """Whether a file that begins with these bytes is of this format."""
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: PurePath) -> Checkpoint:
         """Open a file, reading headers only; `InputRejected` when it is not sound."""
 
 
@@ -78,9 +80,9 @@ READERS: tuple[Reader, ...] = (
 )
 
 
-def reader_for(path: Path) -> Reader:
+def reader_for(path: PurePath) -> Reader:
     """The reader that recognises a file by its content, whatever its name says."""
-    file = RandomAccessFile(path)
+    file = open_file(path)
     try:
         head = bytes(file.read(0, min(HEAD_BYTES, file.size)))
     finally:
@@ -101,7 +103,7 @@ def reader_for(path: Path) -> Reader:
 
 
 def open_checkpoint(
-    path: Path | str, wanted: Collection[str] | None = None, base: Path | str | None = None
+    path: PurePath | str, wanted: Collection[str] | None = None, base: PurePath | str | None = None
 ) -> Checkpoint:
     """Open a checkpoint: a file, the index or `.metadata` of a sharded one, or a model directory.
 
@@ -118,12 +120,12 @@ def open_checkpoint(
             the base.
     """
     if base is not None:
-        return _open_merged(Path(path), Path(base), wanted)
-    stored, directory = _open_stored(Path(path), wanted)
+        return _open_merged(place(path), place(base), wanted)
+    stored, directory = _open_stored(place(path), wanted)
     return interpreted(stored, ModelFiles(directory))
 
 
-def _open_merged(path: Path, base: Path, wanted: Collection[str] | None) -> Checkpoint:
+def _open_merged(path: PurePath, base: PurePath, wanted: Collection[str] | None) -> Checkpoint:
     """A base with the adapter at `path` merged into it."""
     adapter, directory = _open_stored(path, None)
     opened = [adapter]
@@ -143,9 +145,9 @@ def _open_merged(path: Path, base: Path, wanted: Collection[str] | None) -> Chec
         raise
 
 
-def _open_stored(path: Path, wanted: Collection[str] | None) -> tuple[Checkpoint, Path]:
+def _open_stored(path: PurePath, wanted: Collection[str] | None) -> tuple[Checkpoint, PurePath]:
     """A checkpoint as it is stored, and where the files lie that say how to read it."""
-    if path.is_dir():
+    if is_directory(path):
         model = find_model(path)
         if model is None:
             raise InputRejected(path, _why_no_model(path))
@@ -164,17 +166,17 @@ def is_weights(name: str) -> bool:
     return not is_state(name) and any(name.endswith(reader.suffixes) for reader in READERS)
 
 
-def _why_no_model(directory: Path) -> str:
-    has_weights = any(is_weights(child.name) for child in directory.iterdir())
+def _why_no_model(directory: PurePath) -> str:
+    has_weights = any(is_weights(child.name) for child in children(directory))
     reason = why_no_model(directory, has_weights=has_weights)
     return reason or f"holds no model, expected one of {', '.join(MODEL_FILES)}"
 
 
-def _open_file(path: Path) -> Checkpoint:
+def _open_file(path: PurePath) -> Checkpoint:
     return reader_for(path).open(path)
 
 
-def needs_isolation(path: Path) -> bool:
+def needs_isolation(path: PurePath) -> bool:
     """Whether opening this file can crash the process, so that a child should do it."""
     if path.name == METADATA:
         return False

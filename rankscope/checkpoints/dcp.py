@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.boxes import Box, pieces
@@ -24,7 +24,9 @@ from rankscope.checkpoints.inert_pickle import MAX_PICKLE_BYTES
 from rankscope.checkpoints.torchzip import read_archive
 from rankscope.dtypes import FLOATS, OTHER_SIZES, itemsize, numpy_dtype
 from rankscope.errors import InputRejected
+from rankscope.files import identity
 from rankscope.jsonobject import read_limited
+from rankscope.presence import is_file, names
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 from rankscope.text import natural
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 class DcpCheckpoint(Closing):
     """A `Checkpoint` over the chunks of a directory."""
 
-    def __init__(self, metadata: Path, wanted: Collection[str] | None = None) -> None:
+    def __init__(self, metadata: PurePath, wanted: Collection[str] | None = None) -> None:
         """Read `.metadata` and look at the sizes of the files.
 
         Args:
@@ -222,12 +224,12 @@ def _region(source: Checkpoint, box: Box) -> Stored:
     return region
 
 
-def _strays(directory: Path, contents: Contents) -> list[Skipped]:
+def _strays(directory: PurePath, contents: Contents) -> list[Skipped]:
     """Files of chunks that the metadata do not name: of an earlier save by more ranks.
 
     A rank that has nothing to save leaves an empty one.
     """
-    files = (path for path in directory.glob(f"*{CHUNKS_SUFFIX}") if path.is_file())
-    there = {path.name for path in files if path.stat().st_size}
+    chunks = [directory / name for name in names(directory) if name.endswith(CHUNKS_SUFFIX)]
+    there = {path.name for path in chunks if is_file(path) and identity(path).size}
     reason = "a file of chunks that .metadata does not name"
     return [Skipped(name, reason) for name in sorted(there.difference(contents.files))]

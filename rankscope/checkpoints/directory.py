@@ -6,11 +6,10 @@ file name, beside the shards. Which reader a shard needs is decided by its conte
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.closing import Closing
@@ -18,6 +17,8 @@ from rankscope.checkpoints.folders import trainers_model
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.errors import InputRejected
 from rankscope.jsonobject import read_limited
+from rankscope.places import RemotePath
+from rankscope.presence import exists, names
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped
 from rankscope.text import natural
 
@@ -46,26 +47,33 @@ MODEL_FILES = (
 )
 SHARD = re.compile(r"-(\d{5,})-of-(\d{5,})(?=\.)")
 
-OpenFile = Callable[[Path], Checkpoint]
+# What makes a server look elsewhere than a name says.
+URL_SYNTAX = "%?#\\"
+
+OpenFile = Callable[[PurePath], Checkpoint]
 
 
-def find_model(directory: Path) -> Path | None:
+def find_model(directory: PurePath) -> PurePath | None:
     """The file by which to open the model of a directory, or None when it holds none."""
+    listed = names(directory)
+    # Behind a URL one listing spares a request for each; not every web server makes one.
+    told = bool(listed) and isinstance(directory, RemotePath)
     for name in MODEL_FILES:
-        if (directory / name).exists():
+        if name in listed if told else exists(directory / name):
             return directory / name
     found = trainers_model(directory)
     if found is not None:
         return found
-    indices = sorted(directory.glob(f"*{INDEX_SUFFIX}"))
-    index = next((index for index in indices if not index.name.startswith(".")), None)
-    return index or _first_part(directory)
+    there = [name for name in listed if not name.startswith(".")]
+    index = next((name for name in there if name.endswith(INDEX_SUFFIX)), None)
+    chosen = index or _first_part(there)
+    return None if chosen is None else directory / chosen
 
 
-def _first_part(directory: Path) -> Path | None:
+def _first_part(there: Sequence[str]) -> str | None:
     """The first part of the one GGUF model in parts: they have no index, and find each other."""
-    parts = [path for path in sorted(directory.glob("*.gguf")) if SHARD.search(path.name)]
-    models = {SHARD.sub(r"-of-\2", path.name) for path in parts}
+    parts = [name for name in there if name.endswith(".gguf") and SHARD.search(name)]
+    models = {SHARD.sub(r"-of-\2", name) for name in parts}
     return parts[0] if len(models) == 1 else None
 
 
@@ -73,7 +81,7 @@ class ShardedCheckpoint(Closing):
     """A `Checkpoint` over the shards of an index."""
 
     def __init__(
-        self, index: Path, open_file: OpenFile, wanted: Collection[str] | None = None
+        self, index: PurePath, open_file: OpenFile, wanted: Collection[str] | None = None
     ) -> None:
         """Open the shards.
 
@@ -103,7 +111,7 @@ class ShardedCheckpoint(Closing):
 
     def _open(self, shard: str, names: Sequence[str], open_file: OpenFile) -> None:
         path = shard_path(self._index, shard)
-        if os.path.exists(path):
+        if exists(path):
             self._shards[shard] = open_file(path)
             self._take(shard, names)
         else:
@@ -164,7 +172,7 @@ def _disjoint(wanted: Collection[str] | None, names: Sequence[str]) -> bool:
     return wanted is not None and not any(name in wanted for name in names)
 
 
-def read_index(index: Path) -> Mapping[str, str]:
+def read_index(index: PurePath) -> Mapping[str, str]:
     """The checked weight map of an index file.
 
     Raises:
@@ -187,24 +195,28 @@ def read_index(index: Path) -> Mapping[str, str]:
     return weight_map
 
 
-def shards_of(index: Path) -> list[Path]:
+def shards_of(index: PurePath) -> list[PurePath]:
     """The shards of an index that are there."""
     shards = dict.fromkeys(read_index(index).values())
-    return [path for path in (shard_path(index, shard) for shard in shards) if os.path.exists(path)]
+    return [path for path in (shard_path(index, shard) for shard in shards) if exists(path)]
 
 
-def shard_path(index: Path, shard: str) -> Path:
+def shard_path(index: PurePath, shard: str) -> PurePath:
     """Where a shard lies; refuses to leave the index's directory.
 
     Hugging Face's cache keeps `snapshots/REVISION/FILE` as links to `../../blobs/HASH`, and
     `snapshots/REVISION/FOLDER/FILE` to `../../../blobs/HASH`: links that stay within the cached
     repository are followed, any other way out is refused.
     """
-    if not shard or Path(shard).is_absolute() or ".." in Path(shard).parts:
+    if not shard or PurePath(shard).is_absolute() or ".." in PurePath(shard).parts:
         raise InputRejected(index, f"shard {shard!r} leaves the directory, expected a plain name")
     path = index.parent / shard
+    if isinstance(path, RemotePath):
+        if any(letter in shard for letter in URL_SYNTAX):
+            raise InputRejected(index, f"shard {shard!r} is no plain name in a URL")
+        return path
     try:
-        home, target = index.parent.resolve(), path.resolve()
+        home, target = Path(index.parent).resolve(), Path(path).resolve()
     except (OSError, RuntimeError, ValueError) as error:
         # A link to itself is a RuntimeError before Python 3.13; a NUL is a ValueError.
         raise InputRejected(index, f"shard {shard!r} is no file's name: {error}") from error
@@ -214,13 +226,13 @@ def shard_path(index: Path, shard: str) -> Path:
     return path
 
 
-def _strays(index: Path, known: set[str]) -> list[Skipped]:
+def _strays(index: PurePath, known: set[str]) -> list[Skipped]:
     """Shards beside the index that it does not name."""
     family = index.name.removesuffix(INDEX_SUFFIX)
     stem, dot, suffix = family.partition(".")
     return [
         Skipped(name, "a shard that the index does not name")
-        for name in sorted(path.name for path in index.parent.iterdir())
+        for name in names(index.parent)
         if name.startswith(f"{stem}-") and name.endswith(f"{dot}{suffix}")
         if SHARD.search(name) and name not in known
     ]

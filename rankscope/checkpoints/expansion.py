@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.errors import InputRejected
 
@@ -12,7 +12,7 @@ MAX_EXPANSION = 1000
 FREE_BYTES = 4 * 2**30
 
 
-def check_expansion(path: Path, name: str, declared: int, stored: int) -> None:
+def check_expansion(path: PurePath, name: str, declared: int, stored: int) -> None:
     """Refuse a tensor of which a file declares far more bytes than it stores."""
     if declared > FREE_BYTES and declared > MAX_EXPANSION * stored:
         raise InputRejected(

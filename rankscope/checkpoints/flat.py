@@ -38,6 +38,13 @@ class Span:
     strides: tuple[int, ...]
     big_endian: bool = False
 
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The bytes of the file in which all elements lie: the first, and the one behind."""
+        steps = zip(self.shape, self.strides, strict=True)
+        last = sum((n - 1) * stride for n, stride in steps)
+        return self.offset, self.offset + (last + 1) * itemsize(self.dtype)
+
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of a row-major tensor."""
@@ -135,7 +142,11 @@ class FlatCheckpoint(Closing):
         import numpy as np
 
         size = itemsize(span.dtype)
-        data = self._file.read(span.offset + first * size, count * size)
+        reach = 1 + sum(
+            (n - 1) * stride for n, stride in zip(span.shape, span.strides, strict=True)
+        )
+        within = (span.offset, span.offset + reach * size)
+        data = self._file.read(span.offset + first * size, count * size, within)
         dtype = numpy_dtype(span.dtype)
         return np.frombuffer(data, dtype.newbyteorder(">") if span.big_endian else dtype)
 

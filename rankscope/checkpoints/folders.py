@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from pathlib import Path
+from pathlib import PurePath
+
+from rankscope.presence import exists
+from rankscope.presence import names as names_in
 
 METADATA = ".metadata"
 CHUNKS_SUFFIX = ".distcp"
@@ -36,13 +39,13 @@ STATE_FILE = re.compile(
 TRAINER_STATE = "trainer_state.json"
 
 
-def trainers_model(directory: Path) -> Path | None:
+def trainers_model(directory: PurePath) -> PurePath | None:
     """The file by which to open what a trainer has written into a directory, if it is known."""
-    names = _names(directory)
+    names = names_in(directory)
     if METADATA in names and _chunks(names):
         return directory / METADATA
     folders = [name for name in names if FSDP_FOLDER.fullmatch(name)]
-    if len(folders) == 1 and (directory / folders[0] / METADATA).exists():
+    if len(folders) == 1 and exists(directory / folders[0] / METADATA):
         return trainers_model(directory / folders[0])
     if FSDP_FILE in names:
         return directory / FSDP_FILE
@@ -50,20 +53,20 @@ def trainers_model(directory: Path) -> Path | None:
     return directory / ranks[0] if len(ranks) == 1 else None
 
 
-def home(model: Path) -> Path:
+def home(model: PurePath) -> PurePath:
     """The folder of a model, where config.json lies: that around Accelerate's, if it is in one."""
     inner = FSDP_FOLDER.fullmatch(model.parent.name) is not None
     return model.parent.parent if inner else model.parent
 
 
-def why_no_model(directory: Path, *, has_weights: bool = False) -> str:
+def why_no_model(directory: PurePath, *, has_weights: bool = False) -> str:
     """What a directory without a model lacks, where it is a trainer's; empty for any other.
 
     Args:
         directory: one in which no model was found.
         has_weights: whether there are files that may hold weights, of whatever name.
     """
-    names = _names(directory)
+    names = names_in(directory)
     folders = [name for name in names if FSDP_FOLDER.fullmatch(name)]
     if _chunks(names):
         return _why_no_metadata(names)
@@ -116,7 +119,7 @@ def _why_no_deepspeed(names: Sequence[str]) -> str:
     return ""
 
 
-def _why_no_weights(directory: Path, names: Sequence[str]) -> str:
+def _why_no_weights(directory: PurePath, names: Sequence[str]) -> str:
     """Of a folder in which all that is known is a trainer's state."""
     inside = [name for name in names if ZERO_FOLDER.fullmatch(name)]
     if len(inside) == 1:
@@ -128,11 +131,3 @@ def _why_no_weights(directory: Path, names: Sequence[str]) -> str:
     if TRAINER_STATE in state:
         return f"incomplete: {TRAINER_STATE} and no weights: removed, or saved elsewhere"
     return f"incomplete: {state[0]} and neither weights nor {TRAINER_STATE}, which comes last"
-
-
-def _names(directory: Path) -> list[str]:
-    """What is in a directory, by name; nothing where it cannot be listed."""
-    try:
-        return sorted(child.name for child in directory.iterdir())
-    except OSError:
-        return []

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.flat import FlatCheckpoint, Span, c_strides
@@ -42,7 +42,7 @@ class GgufReader:
         """The magic bytes."""
         return head.startswith(MAGIC)
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: PurePath) -> Checkpoint:
         """Open and check the headers; reads no tensor."""
         return _without_halves(assembled(_open_part(path), _open_part))
 
@@ -75,7 +75,7 @@ class GgufPart(FlatCheckpoint):
         return read_packed(self._file, packed, spec, rows, columns)
 
 
-def _open_part(path: Path) -> GgufPart:
+def _open_part(path: PurePath) -> GgufPart:
     return opened(path, lambda file: _part(file, read_header(file)))
 
 
@@ -152,7 +152,7 @@ def _check_cover(file: RandomAccessFile, header: Header) -> None:
         )
 
 
-def _ranges(path: Path, header: Header, length: int) -> Iterator[tuple[int, int, bool, str]]:
+def _ranges(path: PurePath, header: Header, length: int) -> Iterator[tuple[int, int, bool, str]]:
     """First byte and end of each tensor, whether the end is sure, and its name."""
     for entry in header.entries:
         kind = TYPES.get(entry.code)

@@ -45,6 +45,11 @@ class Packed:
     kind: GgmlType
     shape: tuple[int, ...]
 
+    @property
+    def end(self) -> int:
+        """The byte behind the last block."""
+        return self.offset + math.prod(self.shape) // self.kind.block * self.kind.size
+
 
 def read_packed(
     file: RandomAccessFile, packed: Packed, spec: MatrixSpec, rows: slice, columns: slice
@@ -106,11 +111,13 @@ def _blocks(file: RandomAccessFile, packed: Packed, first: int, across: int, til
     size = packed.kind.size
     height, width = rows.stop - rows.start, (blocks.stop - blocks.start) * size
     begin = packed.offset + (first + rows.start * across + blocks.start) * size
+    within = (packed.offset, packed.end)
     if width == across * size:
-        return np.frombuffer(file.read(begin, height * width), np.uint8).reshape(height, width)
+        data = file.read(begin, height * width, within)
+        return np.frombuffer(data, np.uint8).reshape(height, width)
     raw = np.empty((height, width), np.uint8)
     for row in range(height):
-        raw[row] = np.frombuffer(file.read(begin + row * across * size, width), np.uint8)
+        raw[row] = np.frombuffer(file.read(begin + row * across * size, width, within), np.uint8)
     return raw
 
 

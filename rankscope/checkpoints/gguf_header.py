@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.checkpoints.gguf_cursor import Cursor
 from rankscope.errors import InputRejected
@@ -160,7 +160,7 @@ def _metadata(cursor: Cursor, keys: int) -> dict[bytes, int]:
     return numbers
 
 
-def _split(path: Path, numbers: dict[bytes, int]) -> Split:
+def _split(path: PurePath, numbers: dict[bytes, int]) -> Split:
     number, count = numbers.get(SPLIT_NUMBER, 0), numbers.get(SPLIT_COUNT, 1)
     if not 0 <= number < max(count, 1) <= MAX_PARTS:
         raise InputRejected(
@@ -171,7 +171,7 @@ def _split(path: Path, numbers: dict[bytes, int]) -> Split:
     return Split(number, max(count, 1), numbers.get(SPLIT_TENSORS))
 
 
-def _entries(path: Path, cursor: Cursor, count: int) -> tuple[Entry, ...]:
+def _entries(path: PurePath, cursor: Cursor, count: int) -> tuple[Entry, ...]:
     entries: dict[str, Entry] = {}
     for number in range(1, count + 1):
         cursor.item = f"entry {number} of {count} tensors"
@@ -182,7 +182,7 @@ def _entries(path: Path, cursor: Cursor, count: int) -> tuple[Entry, ...]:
     return tuple(entries.values())
 
 
-def _entry(path: Path, cursor: Cursor) -> Entry:
+def _entry(path: PurePath, cursor: Cursor) -> Entry:
     raw = cursor.string(MAX_NAME)
     try:
         name = raw.decode()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from rankscope.checkpoints.closing import Closing
 from rankscope.checkpoints.directory import shard_path
 from rankscope.checkpoints.gguf_header import Split
 from rankscope.errors import InputRejected
+from rankscope.places import place
+from rankscope.presence import exists
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class OpenPart(Checkpoint, Protocol):
         """Which part it is."""
 
 
-def assembled(given: OpenPart, open_part: Callable[[Path], OpenPart]) -> Checkpoint:
+def assembled(given: OpenPart, open_part: Callable[[PurePath], OpenPart]) -> Checkpoint:
     """The model that an open file is a part of; the file itself where it is all of it.
 
     Raises:
         InputRejected: a sibling is not sound, or is a part of another model. `given` is closed.
     """
-    path = Path(given.listing.path)
+    path = place(given.listing.path)
     named = PART.search(path.name)
     if given.split.count == 1 and (named is None or int(named[2]) <= 1):
         return given
@@ -52,7 +53,7 @@ def assembled(given: OpenPart, open_part: Callable[[Path], OpenPart]) -> Checkpo
         raise
 
 
-def _alone(path: Path, split: Split, named: re.Match[str] | None) -> Skipped | None:
+def _alone(path: PurePath, split: Split, named: re.Match[str] | None) -> Skipped | None:
     """What to say of a part whose name does not lead to its siblings; None where it does."""
     if split.count == 1:
         return Skipped(path.name, "is named as a part of a model, and does not say of which")
@@ -66,7 +67,7 @@ def _alone(path: Path, split: Split, named: re.Match[str] | None) -> Skipped | N
 
 
 def _open_siblings(
-    path: Path, parts: dict[int, OpenPart], open_part: Callable[[Path], OpenPart]
+    path: PurePath, parts: dict[int, OpenPart], open_part: Callable[[PurePath], OpenPart]
 ) -> Skipped | None:
     """Add what lies beside the one part that there is; tells what does not."""
     (own,) = (part.split for part in parts.values())
@@ -77,7 +78,7 @@ def _open_siblings(
         if number == own.number:
             continue
         sibling = shard_path(path, name)
-        if not os.path.exists(sibling):
+        if not exists(sibling):
             missing.append(name)
             continue
         parts[number] = open_part(sibling)
@@ -102,7 +103,7 @@ def names_in(listing: Listing) -> list[str]:
 class SplitCheckpoint(Closing):
     """A `Checkpoint` over the parts of a model that there are."""
 
-    def __init__(self, path: Path, parts: Sequence[OpenPart], missing: Skipped | None) -> None:
+    def __init__(self, path: PurePath, parts: Sequence[OpenPart], missing: Skipped | None) -> None:
         """Put parts together.
 
         Args:

@@ -7,9 +7,10 @@ never written, or the file has been cut since, the library would return zeros.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints import keras_layout
@@ -46,7 +47,7 @@ class Hdf5Reader:
         """The signature, at the start or behind a user block of 512, 1024, ... bytes."""
         return any(head[at:].startswith(SIGNATURE) for at in (0, 512, 1024, 2048))
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: PurePath) -> Checkpoint:
         """Open and check the headers of all datasets; reads no elements."""
         return opened(path, _open)
 
@@ -86,22 +87,58 @@ class Hdf5Checkpoint(Closing):
         self._file.close()
 
 
+class _Stream(io.RawIOBase):
+    """A file as the library wants to read one that it cannot open by its path."""
+
+    def __init__(self, file: RandomAccessFile) -> None:
+        self._file = file
+        self._position = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a byte; returns which."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}
+        self._position = start[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        """The byte that is read next."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, as far as the file goes; returns the bytes read."""
+        count = max(0, min(len(buffer), self._file.size - self._position))
+        buffer[:count] = self._file.read(self._position, count)
+        self._position += count
+        return count
+
+
 @contextmanager
-def _library(path: Path) -> Iterator[Any]:
+def _library(file: RandomAccessFile) -> Iterator[Any]:
     """The file opened by h5py, which must not change meanwhile."""
     import h5py
 
+    path = file.path
+    # By its path where it has one: the library's own reading is faster than through Python.
+    source: Any = path if isinstance(path, Path) else _Stream(file)
     with library_errors(path):
         before = identity(path)
         # Without locks: directories may be read-only, and a trainer may be writing beside us.
-        with h5py.File(path, "r", locking=False) as opened:
+        with h5py.File(source, "r", locking=False) as opened:
             yield opened
         if identity(path) != before:
             raise InputRejected(path, "changed while its headers were read: try again")
 
 
 def _open(file: RandomAccessFile) -> Checkpoint:
-    with _library(file.path) as opened:
+    with _library(file) as opened:
         contents = walk(file.path, opened["/"].id)
         survey = _Survey(file, contents, opened)
         for name, dataset in contents.datasets:

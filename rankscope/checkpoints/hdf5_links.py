@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from rankscope.errors import InputRejected
@@ -23,7 +23,7 @@ MAX_TARGET = 4096
 
 
 @contextmanager
-def library_errors(path: Path, tensor: str | None = None) -> Iterator[None]:
+def library_errors(path: PurePath, tensor: str | None = None) -> Iterator[None]:
     """Turn whatever h5py raises into `InputRejected`."""
     try:
         yield
@@ -55,7 +55,7 @@ class Contents:
     soft: dict[str, str] = field(default_factory=dict)
 
 
-def walk(path: Path, root: Any) -> Contents:
+def walk(path: PurePath, root: Any) -> Contents:
     """Every dataset under an open `h5py.h5g.GroupID`.
 
     An object that several hard links lead to (tied weights) is listed under the first of its
@@ -87,7 +87,7 @@ def _resolve(root: Any, contents: Contents) -> None:
             contents.skipped.append(Skipped(link, f"a soft link to {found or '/'}"))
 
 
-def _group(path: Path, group: Any, prefix: str, depth: int, contents: Contents) -> None:
+def _group(path: PurePath, group: Any, prefix: str, depth: int, contents: Contents) -> None:
     from h5py import h5l
 
     if depth > MAX_DEPTH:
@@ -118,7 +118,9 @@ def _group(path: Path, group: Any, prefix: str, depth: int, contents: Contents) 
             raise InputRejected(path, f"link of user-defined type {kind}", tensor=name)
 
 
-def _object(path: Path, group: Any, raw: bytes, name: str, depth: int, contents: Contents) -> None:
+def _object(
+    path: PurePath, group: Any, raw: bytes, name: str, depth: int, contents: Contents
+) -> None:
     from h5py import h5d, h5g, h5o
 
     first = contents.objects.setdefault(_address(group, raw), name)

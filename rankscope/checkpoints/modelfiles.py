@@ -5,13 +5,13 @@ A model without these files is measured as it is stored.
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.jsonobject import read_limited
+from rankscope.presence import stands
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -28,7 +28,7 @@ class ModelFiles:
         directory: where they lie; None for weights in memory, which come without any.
     """
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: PurePath | None) -> None:
         self.directory = directory
 
     @cached_property
@@ -63,7 +63,7 @@ class ModelFiles:
             return {}
         path = self.directory / name
         # What is there and no file, a link into nothing, would have said how to read the weights.
-        if not os.path.lexists(path):
+        if not stands(path):
             return {}
         document = parse_strict(path, read_limited(path, MAX_CONFIG_BYTES), name)
         # Anybody may call a file config.json; what is no object says nothing of a model.

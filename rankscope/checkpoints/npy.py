@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.checkpoints.flat import Span
 from rankscope.checkpoints.fortran import ArrayCheckpoint
@@ -30,7 +30,7 @@ class NpyReader:
         """NumPy's magic bytes."""
         return head.startswith(MAGIC)
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: PurePath) -> Checkpoint:
         """Open and check the header; reads no elements."""
         return opened(path, _open)
 

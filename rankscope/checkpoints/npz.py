@@ -10,7 +10,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from rankscope.checkpoints.closing import Closing
@@ -20,7 +20,7 @@ from rankscope.checkpoints.fortran import ArrayCheckpoint
 from rankscope.checkpoints.npyheader import PREFIX_BYTES, BadArray, NoNumbers, array_span
 from rankscope.checkpoints.zipfiles import LOCAL, Entry, zip_entries
 from rankscope.errors import InputRejected, OutputFailed
-from rankscope.files import RandomAccessFile, opened
+from rankscope.files import LocalFile, RandomAccessFile, opened
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class NpzReader:
         end = LOCAL.size + int.from_bytes(head[NAME_LENGTH], "little")
         return head.startswith(b"PK\x03\x04") and head[LOCAL.size : end].endswith(MEMBER.encode())
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: PurePath) -> Checkpoint:
         """Open and check the archive's directory and all headers; reads no elements."""
         return opened(path, _open)
 
@@ -85,7 +85,7 @@ def _open(file: RandomAccessFile) -> Checkpoint:
 
 def _place(file: RandomAccessFile, name: str, entry: Entry) -> Span | Packed:
     count = min(entry.packed, PREFIX_BYTES)
-    prefix = bytes(file.read(entry.offset, count))
+    prefix = bytes(file.read(entry.offset, count, (entry.offset, entry.offset + count)))
     if entry.stored:
         span = array_span(prefix, entry.size)
         offset = entry.offset + span.offset
@@ -145,10 +145,10 @@ class NpzCheckpoint(Closing):
         self._file.close()
 
 
-class _TemporaryFile(RandomAccessFile):
+class _TemporaryFile(LocalFile):
     """A file without a name: it is gone when it is closed, or the process ends."""
 
-    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+    def __init__(self, path: PurePath, handle: IO[bytes]) -> None:
         self.path = path
         self._fd = os.dup(handle.fileno())
         self.size = os.fstat(self._fd).st_size
@@ -175,7 +175,8 @@ def _inflate(file: RandomAccessFile, name: str, entry: Entry, handle: IO[bytes])
     crc = written = 0
     while not stream.eof and written <= entry.size:
         if not data:
-            data = bytes(file.read(position, min(BLOCK_BYTES, end - position)))
+            size = min(BLOCK_BYTES, end - position)
+            data = bytes(file.read(position, size, (entry.offset, end)))
             position += len(data)
         exhausted = not data
         try:

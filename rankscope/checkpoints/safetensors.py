@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.checkpoints.safetensors_header import checkpoint_of, plausible, read_header
 from rankscope.files import opened
@@ -20,6 +20,6 @@ class SafetensorsReader:
         """A plausible length, then the brace that must open the header."""
         return plausible(head)
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: PurePath) -> Checkpoint:
         """Open and check the whole header; reads no tensor."""
         return opened(path, lambda file: checkpoint_of(file, *read_header(file)))

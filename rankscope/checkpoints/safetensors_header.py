@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, TypeGuard
 
 from rankscope.checkpoints.flat import FlatCheckpoint, Span, c_strides
@@ -127,7 +127,7 @@ def checkpoint_of(file: RandomAccessFile, header: dict[str, Any], data_start: in
     return FlatCheckpoint(listing, file, spans)
 
 
-def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int, int]:
+def _entry(path: PurePath, name: str, entry: Any) -> tuple[tuple[int, ...], str, int, int]:
     """The checked parts of one header entry: shape, dtype code, begin, end."""
     if len(name) > MAX_NAME:
         raise InputRejected(
@@ -146,7 +146,7 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], str, int
     return sizes, code, offsets[0], offsets[1]
 
 
-def _shape(path: Path, name: str, shape: Any) -> tuple[int, ...]:
+def _shape(path: PurePath, name: str, shape: Any) -> tuple[int, ...]:
     if not _are_sizes(shape):
         reason = f"shape is {_shown(shape)}, expected a list of sizes"
     elif len(shape) > MAX_AXES:
@@ -170,7 +170,7 @@ def _are_sizes(value: Any) -> TypeGuard[list[int]]:
     )
 
 
-def _check_cover(path: Path, ranges: list[tuple[int, int, str]], length: int) -> None:
+def _check_cover(path: PurePath, ranges: list[tuple[int, int, str]], length: int) -> None:
     """The tensors must tile the data section: no overlap, no hole, nothing after them."""
     position = 0
     for begin, end, name in sorted(ranges):

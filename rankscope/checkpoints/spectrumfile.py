@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, get_args
 
 from rankscope.checkpoints.safetensors_header import checkpoint_of, plausible, read_header
@@ -59,7 +59,7 @@ class SpectraReader:
         """A safetensors file that begins with our metadata."""
         return plausible(head) and bool(BEGINNING.match(head[8:]))
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: PurePath) -> Checkpoint:
         """Open and check the whole header; reads no singular value."""
         return opened(path, _open)
 
@@ -156,7 +156,7 @@ def _sigmas(tensors: Iterable[TensorInfo]) -> Iterator[MatrixSpec]:
         yield from (one.sigma for one in tensor.solved if one.sigma is not None)
 
 
-def _tensor(path: Path, told: JsonObject, sigma: Mapping[str, TensorInfo]) -> TensorInfo:
+def _tensor(path: PurePath, told: JsonObject, sigma: Mapping[str, TensorInfo]) -> TensorInfo:
     name, dtype = (told.needed(key, told.text(key)) for key in ("name", "dtype"))
     shape = tuple(told.array("shape"))
     if not all(type(size) is int and 0 <= size < 2**63 for size in shape):
@@ -187,7 +187,7 @@ def _part(told: JsonObject) -> Part:
     return Part(told.needed("name", told.text("name")), groups, period, start, stop)
 
 
-def _solved(path: Path, told: JsonObject, stored: Mapping[str, TensorInfo]) -> Solved:
+def _solved(path: PurePath, told: JsonObject, stored: Mapping[str, TensorInfo]) -> Solved:
     name, key = told.needed("name", told.text("name")), told.text("key") or ""
     if not KEY.fullmatch(key):
         raise told.wrong("key", "64 hexadecimal digits")

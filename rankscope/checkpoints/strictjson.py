@@ -7,13 +7,13 @@ see different tensors in one file. Here it is refused, as is what no screen or d
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from rankscope.errors import InputRejected
 
 
-def parse_strict(path: Path, data: bytes | bytearray, what: str) -> Any:
+def parse_strict(path: PurePath, data: bytes | bytearray, what: str) -> Any:
     """Parse UTF-8 JSON.
 
     Args:

@@ -213,7 +213,7 @@ DATA_TYPES = (
     *(
         f"{module}.{name}"
         for module in ("pathlib", "pathlib._local")  # Python 3.13 writes the second
-        for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+        for name in ("PurePath", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
     ),
     *("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
     *("torch.Size", "torch.device", "torch.serialization._get_layout"),
@@ -222,7 +222,7 @@ DATA_TYPES = (
     *("omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata"),
     *(
         f"omegaconf.nodes.{kind}Node"
-        for kind in ("Any", "String", "Integer", "Float", "Boolean", "Bytes", "Path")
+        for kind in ("Any", "String", "Integer", "Float", "Boolean", "Bytes", "PurePath")
     ),
     "pytorch_lightning.utilities.parsing.AttributeDict",
     "lightning.pytorch.utilities.parsing.AttributeDict",

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.checkpoints.flat import FlatCheckpoint, Span
 from rankscope.checkpoints.inert_nodes import BadPickle, shown
@@ -49,7 +49,7 @@ class TorchReader:
         # Byte 8 of a safetensors file is a brace; its length may begin like a pickle.
         return _is_pickle(head) and head[8:9] != b"{"
 
-    def open(self, path: Path) -> Checkpoint:
+    def open(self, path: PurePath) -> Checkpoint:
         """Open a file and read its pickle as data; reads no tensor."""
         return opened(path, read_archive)
 

@@ -249,7 +249,8 @@ def _data_start(file: RandomAccessFile, record: _Central, directory_offset: int)
     length = LOCAL.size + len(record.raw_name)
     if record.offset + length > directory_offset:
         raise InputRejected(file.path, f"zip entry lies outside the file: {record.name!r}")
-    header = bytes(file.read(record.offset, length))
+    # Others stand far from it: what follows is the entry's data.
+    header = bytes(file.read(record.offset, length, (record.offset, record.offset + length)))
     magic, _, flags, method, _, _, _, _, _, name_length, extra_length = LOCAL.unpack_from(header)
     if (
         magic != b"PK\x03\x04"

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.cli.bundles import bundled
 from rankscope.cli.measuring import (
     DEFAULT_EPS,
     Eps,
     NormOption,
-    NoStore,
-    Store,
-    Verify,
-    Workers,
-    how_of,
+    how_options,
     store_warnings,
 )
 from rankscope.cli.options import (
@@ -27,18 +24,11 @@ from rankscope.cli.options import (
     Base,
     Everything,
     Exclude,
-    GivenBatch,
-    GivenInputs,
-    GivenLambda,
-    GivenMomentum,
-    GivenMu,
-    GivenNesterov,
-    GivenWeightDecay,
     Include,
     Metrics,
     Output,
-    Paths,
-    one_decay,
+    given_options,
+    source_options,
 )
 from rankscope.cli.output import announce, check_directory, check_output
 from rankscope.cli.progress import with_progress
@@ -53,10 +43,12 @@ if TYPE_CHECKING:
     from rankscope.metrics.thresholded import Norm
     from rankscope.scene import Scene
     from rankscope.table import Table
+    from rankscope.training import Given
 
 
+@bundled({"paths": source_options, "how": how_options, "given": given_options})
 def analyze(
-    paths: Paths,
+    paths: Sequence[PurePath],
     metric: Metrics = None,
     eps: Eps = None,
     norm: NormOption = "frobenius",
@@ -74,10 +66,8 @@ def analyze(
         Literal["auto", "gram", "direct"],
         typer.Option("--route", help="How singular values are computed; auto decides by matrix."),
     ] = "auto",
-    workers: Workers = None,
-    store: Store = None,
-    no_store: NoStore = False,
-    verify: Verify = False,
+    *,
+    how: How,
     spectra: Annotated[
         bool,
         typer.Option(
@@ -85,13 +75,7 @@ def analyze(
         ),
     ] = False,
     average: Average = "marked",
-    batch: GivenBatch = None,
-    mu: GivenMu = None,
-    lambda_: GivenLambda = None,
-    weight_decay: GivenWeightDecay = None,
-    momentum: GivenMomentum = None,
-    nesterov: GivenNesterov = None,
-    inputs: GivenInputs = None,
+    given: Given,
 ) -> None:
     """Measure how many directions each weight matrix really uses.
 
@@ -111,15 +95,12 @@ def analyze(
         rankscope analyze adapter/ --base model/
     """
     from rankscope.matrices import Selection
-    from rankscope.training import Given
 
-    how = replace(how_of(workers, store, no_store=no_store, verify=verify), route=route)
+    how = replace(how, route=route)
     if spectra and (output is None or as_json):
         raise typer.BadParameter(
             "--spectra writes to a file, -o FILE.csv, .h5 or .parquet, no --json"
         )
-    decay = one_decay(lambda_, weight_decay)
-    given = Given(batch, mu, decay, momentum, nesterov, inputs)
     if spectra and (metric or given.anything or average != "marked" or everything or plot):
         raise typer.BadParameter(
             "--spectra writes singular values, which --metric, --average, --all, --plot and how a "
@@ -175,7 +156,7 @@ class _Measured:
     scene: Scene | None
 
 
-def _measured(paths: Sequence[Path], asked: Asked, *, spectra: bool) -> _Measured:
+def _measured(paths: Sequence[PurePath], asked: Asked, *, spectra: bool) -> _Measured:
     from rankscope.api import scene_of, table_of
 
     if not spectra:
@@ -185,14 +166,14 @@ def _measured(paths: Sequence[Path], asked: Asked, *, spectra: bool) -> _Measure
 
 
 def _write_spectra(
-    paths: Sequence[Path],
+    paths: Sequence[PurePath],
     target: Path,
     *,
     norm: Norm,
     eps: Sequence[float],
     selection: Selection,
     how: How,
-    base: Path | None,
+    base: PurePath | None,
 ) -> None:
     from rankscope.api import export_spectra
     from rankscope.spectra import check_target

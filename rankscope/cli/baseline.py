@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.bundles import bundled
 from rankscope.cli.measuring import (
     DEFAULT_EPS,
     Eps,
     NormOption,
-    NoStore,
-    Store,
-    Verify,
-    Workers,
-    how_of,
+    how_options,
     store_warnings,
 )
 from rankscope.cli.options import Base, BaselineMetrics, Exclude, Include, Model
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
 
+if TYPE_CHECKING:
+    from rankscope.measure import How
 
+
+@bundled({"how": how_options})
 def baseline(
     model: Model,
     output: Annotated[
@@ -35,10 +36,8 @@ def baseline(
     base: Base = None,
     include: Include = None,
     exclude: Exclude = None,
-    workers: Workers = None,
-    store: Store = None,
-    no_store: NoStore = False,
-    verify: Verify = False,
+    *,
+    how: How,
 ) -> None:
     """Write down what a released model is, for the next one to be checked against.
 
@@ -56,7 +55,6 @@ def baseline(
     from rankscope.release import baseline as run
     from rankscope.release import write_baseline
 
-    how = how_of(workers, store, no_store=no_store, verify=verify)
     check_directory(output)
     with store_warnings():
         kept = with_progress(

@@ -2,50 +2,49 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.bundles import bundled
 from rankscope.cli.options import (
     INCOMPLETE,
     AsJson,
     Everything,
     Exclude,
-    GivenBatch,
-    GivenInputs,
-    GivenLambda,
-    GivenMomentum,
-    GivenMu,
-    GivenNesterov,
-    GivenWeightDecay,
     Include,
     Output,
-    one_decay,
+    given_options,
+    path,
 )
 from rankscope.cli.output import check_output
 from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import complain, present
 
+if TYPE_CHECKING:
+    from rankscope.training import Given
+
 DOES_NOT_HOLD = 1
 
 
+@bundled({"given": given_options})
 def certify(
     run_dir: Annotated[
-        Path, typer.Argument(help="A run directory, or a series of numbered checkpoints.")
+        PurePath,
+        typer.Argument(
+            parser=path,
+            metavar="RUN_DIR",
+            help="A run directory, or a series of numbered checkpoints.",
+        ),
     ],
     include: Include = None,
     exclude: Exclude = None,
     everything: Everything = False,
     as_json: AsJson = False,
     output: Output = None,
-    batch: GivenBatch = None,
-    mu: GivenMu = None,
-    lambda_: GivenLambda = None,
-    weight_decay: GivenWeightDecay = None,
-    momentum: GivenMomentum = None,
-    nesterov: GivenNesterov = None,
-    inputs: GivenInputs = None,
+    *,
+    given: Given,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="At a time. Default: one per core.")
     ] = None,
@@ -66,13 +65,10 @@ def certify(
     """
     from rankscope.certificates.certify import certify as run
     from rankscope.matrices import Selection
-    from rankscope.training import Given
     from rankscope.views import certificate
 
-    decay = one_decay(lambda_, weight_decay)
     if output is not None:
         check_output(output)
-    given = Given(batch, mu, decay, momentum, nesterov, inputs)
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
     found = with_progress(
         "checking",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankscope.cli.measuring import NoStore, Store, Verify, Workers, how_of, store_warnings
+from rankscope.cli.bundles import bundled
+from rankscope.cli.measuring import how_options, store_warnings
 from rankscope.cli.options import INCOMPLETE, Base, Everything, Exclude, Include, Model
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
@@ -28,6 +29,7 @@ FAILED = 1
 Format = Literal["text", "json", "junit", "github", "markdown", "sarif"]
 
 
+@bundled({"how": how_options})
 def check(
     model: Model,
     baseline: Annotated[
@@ -78,10 +80,8 @@ def check(
     include: Include = None,
     exclude: Exclude = None,
     everything: Everything = False,
-    workers: Workers = None,
-    store: Store = None,
-    no_store: NoStore = False,
-    verify: Verify = False,
+    *,
+    how: How,
 ) -> None:
     """Fail when a model has lost rank since its baseline, or breaks a rule.
 
@@ -102,7 +102,6 @@ def check(
 
     if headers and update:
         raise typer.BadParameter("--headers reads no weights, of which a baseline would be made")
-    how = how_of(workers, store, no_store=no_store, verify=verify)
     for path in output or ():
         check_suffix(path)
         check_directory(path)
@@ -163,7 +162,7 @@ def _demand(
     )
 
 
-def _measure(model: Path, demand: Demand, how: How) -> Table:
+def _measure(model: PurePath, demand: Demand, how: How) -> Table:
     from rankscope.gate.check import measured
 
     with store_warnings():

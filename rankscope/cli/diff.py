@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.bundles import bundled
 from rankscope.cli.measuring import (
     DEFAULT_EPS,
     Eps,
     NormOption,
-    NoStore,
-    Store,
-    Verify,
-    Workers,
-    how_of,
+    how_options,
     store_warnings,
 )
 from rankscope.cli.options import (
@@ -27,25 +24,39 @@ from rankscope.cli.options import (
     Exclude,
     Include,
     Output,
+    path,
 )
 from rankscope.cli.output import check_output
 from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import complain, present
 
+if TYPE_CHECKING:
+    from rankscope.measure import How
 
+
+@bundled({"how": how_options})
 def diff(
     before: Annotated[
-        Path, typer.Argument(metavar="A", help="A checkpoint: a file, or a model's directory.")
+        PurePath,
+        typer.Argument(
+            parser=path, metavar="A", help="A checkpoint: a file, a model's directory, a URL."
+        ),
     ],
-    after: Annotated[Path, typer.Argument(metavar="B", help="What has become of it.")],
+    after: Annotated[
+        PurePath, typer.Argument(parser=path, metavar="B", help="What has become of it.")
+    ],
     delta: Annotated[
         bool,
         typer.Option("--delta", help="Measure B - A itself: in how many directions it moved."),
     ] = False,
     base: Annotated[
-        Path | None,
+        PurePath | None,
         typer.Option(
-            "--base", help="The model that B is an adapter of; merge it in.", show_default=False
+            "--base",
+            parser=path,
+            metavar="MODEL",
+            help="The model that B is an adapter of; merge it in.",
+            show_default=False,
         ),
     ] = None,
     metric: BaselineMetrics = None,
@@ -56,10 +67,8 @@ def diff(
     everything: Everything = False,
     as_json: AsJson = False,
     output: Output = None,
-    workers: Workers = None,
-    store: Store = None,
-    no_store: NoStore = False,
-    verify: Verify = False,
+    *,
+    how: How,
 ) -> None:
     """Set two checkpoints side by side, the matrices that lost most first.
 
@@ -81,7 +90,6 @@ def diff(
     from rankscope.matrices import Selection
     from rankscope.views.difference import report
 
-    how = how_of(workers, store, no_store=no_store, verify=verify)
     if output is not None:
         check_output(output)
     with store_warnings():

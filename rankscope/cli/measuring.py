@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -38,13 +39,77 @@ Verify = Annotated[
 ]
 
 
-def how_of(workers: int | None, store: Path | None, *, no_store: bool, verify: bool) -> How:
-    """How to measure, as these options say."""
-    from rankscope.measure import How
+ELSEWHERE = "Where it runs"
 
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1, or cuda:* for every GPU; auto takes a GPU where it pays.",
+        rich_help_panel=ELSEWHERE,
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Measure on the Dask cluster of this scheduler: tcp://HOST:8786, tls://HOST:8786.",
+        show_default=False,
+        rich_help_panel=ELSEWHERE,
+    ),
+]
+SchedulerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--scheduler-file",
+        help="The same, of the scheduler that wrote this file.",
+        show_default=False,
+        rich_help_panel=ELSEWHERE,
+    ),
+]
+Cluster = Annotated[
+    Literal["local", "slurm"] | None,
+    typer.Option(
+        "--cluster",
+        help="Start a Dask cluster of --workers, here or on SLURM, for as long as this takes.",
+        show_default=False,
+        rich_help_panel=ELSEWHERE,
+    ),
+]
+
+
+def store_of(store: Path | None, *, no_store: bool) -> Path | bool:
+    """Where spectra are kept, as these options say."""
     if store is not None and no_store:
         raise typer.BadParameter("--store and --no-store exclude each other")
-    return How(workers=workers, store=store or not no_store, verify=verify)
+    return store or not no_store
+
+
+@contextmanager
+def how_options(
+    workers: Workers = None,
+    store: Store = None,
+    no_store: NoStore = False,
+    verify: Verify = False,
+    device: Device = "auto",
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    cluster: Cluster = None,
+) -> Iterator[How]:
+    """How to measure, as these options say; a cluster is left, or ended, with the command."""
+    from rankscope.measure import How
+
+    kept = store_of(store, no_store=no_store)
+    how = How(workers=workers, store=kept, verify=verify, device=device)
+    if scheduler is None and scheduler_file is None and cluster is None:
+        yield how
+        return
+    from rankscope.cluster.connecting import Where, connected
+
+    where = Where(scheduler, scheduler_file, cluster, workers)
+    with connected(where, lambda line: typer.echo(inert(line), err=True)) as executor:
+        yield replace(how, executor=executor)
 
 
 @contextmanager

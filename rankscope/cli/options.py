@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from rankscope.places import RemotePath, WholePath, place
+
+if TYPE_CHECKING:
+    from rankscope.training import Given
 
 # What a user may state of a run that does not record it, or records it wrongly.
 STATED = "How it was trained, where a run does not say"
 
 INCOMPLETE = 4  # the exit code when some matrices could not be measured
 
+
+def path(text: str) -> PurePath:
+    """What an argument names; the help tells this function's name."""
+    return place(text)
+
+
 Paths = Annotated[
-    list[Path],
+    list[PurePath],
     typer.Argument(
-        help="Checkpoint files, model directories, run directories; several of any.",
+        parser=path,
+        help="Checkpoint files, model directories, run directories, URLs of any; several.",
         metavar="PATH",
         show_default=False,
     ),
 ]
+REMOTE = "Where PATH is a URL"
+
+Revisions = Annotated[
+    str | None,
+    typer.Option(
+        "--revisions",
+        metavar="GLOB",
+        help="Of hf://ORG/MODEL: the branches and tags that match, as one series: 'step*'.",
+        show_default=False,
+        rich_help_panel=REMOTE,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download",
+        help="Fetch whole files into the user's cache, and read them there.",
+        rich_help_panel=REMOTE,
+    ),
+]
 Model = Annotated[
-    Path, typer.Argument(help="One checkpoint: a file, or a model's directory.", metavar="MODEL")
+    PurePath,
+    typer.Argument(
+        parser=path, help="One checkpoint: a file, a model's directory, a URL.", metavar="MODEL"
+    ),
 ]
 Include = Annotated[
     list[str] | None,
@@ -32,9 +67,13 @@ Exclude = Annotated[
     typer.Option("--exclude", help="No matrix whose name matches this glob. Repeatable."),
 ]
 Base = Annotated[
-    Path | None,
+    PurePath | None,
     typer.Option(
-        "--base", help="The model that it is an adapter of; merge it in.", show_default=False
+        "--base",
+        parser=path,
+        metavar="MODEL",
+        help="The model that it is an adapter of; merge it in.",
+        show_default=False,
     ),
 ]
 Average = Annotated[
@@ -139,6 +178,37 @@ GivenInputs = Annotated[
         "--m", min=1, help="Inputs per sample of layers not recorded.", rich_help_panel=STATED
     ),
 ]
+
+
+def source_options(
+    paths: Paths, revisions: Revisions = None, download: Download = False
+) -> list[PurePath]:
+    """The places to read, as these options say."""
+    if revisions is not None:
+        from rankscope.remote import hub
+
+        paths = [one for path in paths for one in hub.revisions(path, revisions)]
+    if download and not any(isinstance(path, RemotePath) for path in paths):
+        raise typer.BadParameter("--download is for a PATH that is a URL")
+    if download:
+        paths = [WholePath(path) if isinstance(path, RemotePath) else path for path in paths]
+    return paths
+
+
+def given_options(
+    batch: GivenBatch = None,
+    mu: GivenMu = None,
+    lambda_: GivenLambda = None,
+    weight_decay: GivenWeightDecay = None,
+    momentum: GivenMomentum = None,
+    nesterov: GivenNesterov = None,
+    inputs: GivenInputs = None,
+) -> Given:
+    """What is stated of how a run was trained."""
+    from rankscope.training import Given
+
+    decay = one_decay(lambda_, weight_decay)
+    return Given(batch, mu, decay, momentum, nesterov, inputs)
 
 
 def one_decay(lambda_: float | None, weight_decay: float | None) -> float | None:

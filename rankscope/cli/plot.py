@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.cli.bundles import bundled
 from rankscope.cli.measuring import (
     DEFAULT_EPS,
     Eps,
     NormOption,
-    NoStore,
-    Store,
-    Verify,
-    Workers,
-    how_of,
+    how_options,
     store_warnings,
 )
 from rankscope.cli.options import (
@@ -24,16 +22,9 @@ from rankscope.cli.options import (
     Average,
     Base,
     Exclude,
-    GivenBatch,
-    GivenInputs,
-    GivenLambda,
-    GivenMomentum,
-    GivenMu,
-    GivenNesterov,
-    GivenWeightDecay,
     Include,
-    Paths,
-    one_decay,
+    given_options,
+    source_options,
 )
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
@@ -41,13 +32,16 @@ from rankscope.cli.screen import complain
 
 if TYPE_CHECKING:
     from rankscope.cli.progress import Report
+    from rankscope.measure import How
     from rankscope.plotting import Picture
+    from rankscope.training import Given
 
 WIDTH = 7.0  # inches, as rankscope.figures.PAGE, which imports NumPy
 
 
+@bundled({"paths": source_options, "how": how_options, "given": given_options})
 def plot(
-    paths: Paths,
+    paths: Sequence[PurePath],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The picture; .png, .svg or .pdf says how.")
     ],
@@ -78,18 +72,10 @@ def plot(
         float,
         typer.Option("--width", help="Inches: 7 for a page, 3.3 for a column; the height follows."),
     ] = WIDTH,
-    workers: Workers = None,
-    store: Store = None,
-    no_store: NoStore = False,
-    verify: Verify = False,
+    *,
+    how: How,
     average: Average = "marked",
-    batch: GivenBatch = None,
-    mu: GivenMu = None,
-    lambda_: GivenLambda = None,
-    weight_decay: GivenWeightDecay = None,
-    momentum: GivenMomentum = None,
-    nesterov: GivenNesterov = None,
-    inputs: GivenInputs = None,
+    given: Given,
 ) -> None:
     """Draw a figure fit for a paper.
 
@@ -114,14 +100,11 @@ def plot(
     check_picture(output)
     check_directory(output)
     check_wanted(kind, metric, width)
-    decay = one_decay(lambda_, weight_decay)
-    how = how_of(workers, store, no_store=no_store, verify=verify)
 
     def draw(progress: Report | None) -> Picture:
         from rankscope.api import asked_of
         from rankscope.matrices import Selection
         from rankscope.plotting import METRIC, picture
-        from rankscope.training import Given
 
         asked = asked_of(
             metrics=metric or METRIC,
@@ -129,7 +112,7 @@ def plot(
             norm=norm,
             selection=Selection(tuple(include or ()), tuple(exclude or ())),
             how=replace(how, progress=progress),
-            given=Given(batch, mu, decay, momentum, nesterov, inputs),
+            given=given,
             average=average,
             base=base,
         )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.bundles import bundled
 from rankscope.cli.measuring import (
     DEFAULT_EPS,
     Eps,
     NormOption,
-    NoStore,
-    Store,
-    Verify,
-    Workers,
-    how_of,
+    how_options,
     store_warnings,
 )
 from rankscope.cli.options import (
@@ -24,17 +22,11 @@ from rankscope.cli.options import (
     Average,
     Base,
     Exclude,
-    GivenBatch,
-    GivenInputs,
-    GivenLambda,
-    GivenMomentum,
-    GivenMu,
-    GivenNesterov,
-    GivenWeightDecay,
     Include,
     Metrics,
-    Paths,
-    one_decay,
+    given_options,
+    path,
+    source_options,
 )
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
@@ -42,17 +34,21 @@ from rankscope.cli.screen import complain
 
 if TYPE_CHECKING:
     from rankscope.cli.progress import Report
+    from rankscope.measure import How
+    from rankscope.training import Given
 
 
+@bundled({"paths": source_options, "how": how_options, "given": given_options})
 def report(
-    paths: Paths,
+    paths: Sequence[PurePath],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The page; its name ends in .html.")
     ] = Path("report.html"),
     since: Annotated[
-        Path | None,
+        PurePath | None,
         typer.Option(
             "--since",
+            parser=path,
             metavar="BEFORE",
             help="A checkpoint; the page shows what PATH has moved since.",
             show_default=False,
@@ -64,18 +60,10 @@ def report(
     include: Include = None,
     exclude: Exclude = None,
     base: Base = None,
-    workers: Workers = None,
-    store: Store = None,
-    no_store: NoStore = False,
-    verify: Verify = False,
+    *,
+    how: How,
     average: Average = "marked",
-    batch: GivenBatch = None,
-    mu: GivenMu = None,
-    lambda_: GivenLambda = None,
-    weight_decay: GivenWeightDecay = None,
-    momentum: GivenMomentum = None,
-    nesterov: GivenNesterov = None,
-    inputs: GivenInputs = None,
+    given: Given,
 ) -> None:
     """Write one page that shows it all, to be opened in a browser or sent on.
 
@@ -93,10 +81,7 @@ def report(
     """
     from rankscope.matrices import Selection
     from rankscope.reporting import check_page
-    from rankscope.training import Given
 
-    how = how_of(workers, store, no_store=no_store, verify=verify)
-    given = Given(batch, mu, one_decay(lambda_, weight_decay), momentum, nesterov, inputs)
     if since is not None and (len(paths) > 1 or given.anything or average != "marked"):
         raise typer.BadParameter(
             "--since compares one PATH with BEFORE, which --average and how a run was trained do "

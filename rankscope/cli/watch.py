@@ -6,14 +6,13 @@ import io
 import os
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rankscope.blas import THREAD_VARIABLES
-from rankscope.cli.measuring import DEFAULT_EPS, Eps, NormOption, NoStore, Store, how_of
+from rankscope.cli.measuring import DEFAULT_EPS, Eps, NormOption, NoStore, Store, store_of
 from rankscope.cli.options import Exclude, Include
 from rankscope.live.ending import Ending
 
@@ -78,6 +77,7 @@ def watch(
         with suppress(KeyboardInterrupt):
             from rankscope.live.taking import Asked
             from rankscope.matrices import Selection
+            from rankscope.measure import How
             from rankscope.question import Question
 
             question = Question(
@@ -85,7 +85,7 @@ def watch(
             )
             question.columns()  # what makes no sense is told before there is a snapshot
             selection = Selection(tuple(include or ()), tuple(exclude or ()))
-            how = replace(how_of(None, store, no_store=no_store, verify=False), cores=1)
+            how = How(store=store_of(store, no_store=no_store), cores=1, device="cpu")
             _follow(run_dir, Asked(question, selection, how), interval, ending)
         raise typer.Exit(ending.exit_code)
 

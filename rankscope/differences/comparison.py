@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.checkpoints import is_isolated
 from rankscope.differences.changes import change_row, summary_of, worst_first
@@ -42,7 +42,7 @@ class Asked:
     question: Question
     selection: Selection
     delta: bool
-    base: Path | str | None = None
+    base: PurePath | str | None = None
 
 
 @dataclass(slots=True)
@@ -68,13 +68,13 @@ class Spectra:
             yield one
 
 
-def difference(before: Path | str, after: Path | str, asked: Asked, how: How) -> Difference:
+def difference(before: PurePath | str, after: PurePath | str, asked: Asked, how: How) -> Difference:
     """Compare two checkpoints; arguments and errors as of `with_spectra`."""
     return with_spectra(before, after, asked, how)[0]
 
 
 def with_spectra(
-    before: Path | str, after: Path | str, asked: Asked, how: How
+    before: PurePath | str, after: PurePath | str, asked: Asked, how: How
 ) -> tuple[Difference, Spectra]:
     """Compare two checkpoints, and keep the spectra that were compared.
 

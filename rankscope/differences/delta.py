@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from rankscope.files import Identity, unchanged
 from rankscope.measure import Measured
 from rankscope.metrics import Metric
 from rankscope.metrics.numerical import above_noise, storage_noise
+from rankscope.plan import matrix_peak
 from rankscope.products import AnyMatrix, matrix_of
 from rankscope.question import Column
 from rankscope.records import (
@@ -109,6 +110,12 @@ class Task:
     route: RouteChoice
     store: Path | None
     seen: tuple[Identity, ...]
+
+    @property
+    def memory(self) -> int:
+        """Bytes of working memory of its largest pair, an upper bound: both sides are read."""
+        sides = ((matrix_peak(pair.before), matrix_peak(pair.after)) for pair in self.pairs)
+        return max(map(sum, sides), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +205,12 @@ def _opened(snapshot: Snapshot, specs: Sequence[MatrixSpec]) -> Checkpoint:
 class _Side:
     """One of the two checkpoints, open."""
 
-    path: Path
+    path: PurePath
     checkpoint: Checkpoint
     tensors: Mapping[str, TensorInfo]
 
     @classmethod
-    def of(cls, path: Path, checkpoint: Checkpoint) -> _Side:
+    def of(cls, path: PurePath, checkpoint: Checkpoint) -> _Side:
         """A checkpoint and what it holds by name."""
         tensors = {tensor.name: tensor for tensor in checkpoint.listing.tensors}
         return cls(path, checkpoint, tensors)

@@ -16,7 +16,7 @@ from rankscope.executors import (
     available_cores,
 )
 from rankscope.files import Identity
-from rankscope.measure import INLINE_FLOPS, SAVE_SECONDS, How, grouped
+from rankscope.measure import INLINE_FLOPS, SAVE_SECONDS, How, absolute, executor_of, grouped
 from rankscope.plan import flops
 from rankscope.records import Measurement, Route, Unmeasured
 from rankscope.series import Snapshot
@@ -110,16 +110,27 @@ class _Run:
 
     def _task(self, pairs: tuple[Pair, ...]) -> Task:
         places = self.places
-        return Task(places.before, places.after, pairs, self.how.route, places.store, places.seen)
+        before, after, store = places.before, places.after, places.store
+        if self.how.executor is not None:
+            # Elsewhere another directory is current, and the store is this process's own.
+            before, after, store = _absolute(before), _absolute(after), None
+        return Task(before, after, pairs, self.how.route, store, places.seen)
 
     def _executor(self, tasks: Sequence[Task]) -> Executor:
         """As for measuring: threads for little work; processes for much, and for risky files."""
+        if self.how.executor is not None:
+            return executor_of(self.how.executor)
         cores = available_cores()
         workers = max(1, min(self.how.workers or cores, len(tasks)))
         threads = max(1, cores // workers)
         if self.places.isolated or sum(map(_flops, tasks)) >= INLINE_FLOPS:
             return ProcessExecutor(workers, threads)
         return ThreadExecutor(workers) if workers > 1 else InlineExecutor(threads)
+
+
+def _absolute(snapshot: Snapshot) -> Snapshot:
+    base = None if snapshot.base is None else absolute(snapshot.base)
+    return replace(snapshot, path=absolute(snapshot.path), base=base)
 
 
 def _grouped(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, ...]]:

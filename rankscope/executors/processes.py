@@ -97,7 +97,7 @@ class ProcessExecutor:
         pool = self._pool(1)
         clean = False
         try:
-            with _interrupts_held():
+            with interrupts_held():
                 future = pool.submit(function, item)
             result = future.result(self.limit)
             clean = True
@@ -111,7 +111,7 @@ class ProcessExecutor:
         from loky import ProcessPoolExecutor
 
         environment = dict.fromkeys(THREAD_VARIABLES, str(self.threads)) | MALLOC_KEEPS
-        with _interrupts_held():
+        with interrupts_held():
             return ProcessPoolExecutor(
                 workers, initializer=_begin_worker, initargs=(os.getpid(),), env=environment
             )
@@ -142,7 +142,7 @@ def _submit(
 ) -> list[Item]:
     """Put items in flight; returns those that the pool refused, having broken meanwhile."""
     refused: list[Item] = []
-    with _interrupts_held():
+    with interrupts_held():
         for item in items:
             try:
                 flying[pool.submit(function, item)] = item
@@ -157,7 +157,7 @@ def _first(queue: Iterator[Item], count: int) -> Iterator[Item]:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back while processes may be started; they inherit that, for good.
 
     It reaches the whole process group, and the parent alone decides what it means. A worker that
@@ -188,7 +188,7 @@ def _interrupts_held() -> Iterator[None]:
 
 def _begin_worker(parent: int) -> None:
     """What a worker does first."""
-    # What `_interrupts_held` does already, where that can be inherited.
+    # What `interrupts_held` does already, where that can be inherited.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

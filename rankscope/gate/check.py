@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.gate.baseline import METRICS, Baseline
 from rankscope.gate.comparison import BROKEN, Sides, compare
@@ -14,6 +14,7 @@ from rankscope.inventory import take_inventory
 from rankscope.matrices import Selection, check_globs, tensor_of
 from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.places import place
 from rankscope.provenance import made_now
 from rankscope.question import Question
 from rankscope.rows import Row
@@ -44,7 +45,7 @@ class Demand:
     eps: tuple[float, ...] = (DEFAULT_EPS,)
     norm: Norm = "frobenius"
     selection: Selection | None = None
-    base: Path | None = None
+    base: PurePath | None = None
 
     @property
     def question(self) -> Question:
@@ -68,7 +69,7 @@ class Demand:
         return rule_book(self.rules, columns, kept)
 
 
-def measured(source: Path | str, demand: Demand, how: How) -> Table:
+def measured(source: PurePath | str, demand: Demand, how: How) -> Table:
     """The table of one checkpoint, a file or a model's directory, that a verdict needs.
 
     Raises:
@@ -89,14 +90,14 @@ def verdict_on(source: str, table: Table, demand: Demand) -> Verdict:
     return _verdict(demand, _measured(source, table))
 
 
-def verdict_on_headers(source: Path | str, demand: Demand) -> Verdict:
+def verdict_on_headers(source: PurePath | str, demand: Demand) -> Verdict:
     """The same of names, shapes and types only; no weights are read.
 
     Raises:
         InputRejected: it is not sound, or no single checkpoint.
         UsageError: a rule that is not understood or about nothing.
     """
-    return _verdict(demand, _headers(Path(source), demand), readings=False)
+    return _verdict(demand, _headers(place(source), demand), readings=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _measured(source: str, table: Table) -> _Model:
     )
 
 
-def _headers(source: Path, demand: Demand) -> _Model:
+def _headers(source: PurePath, demand: Demand) -> _Model:
     """Rows without readings, from headers alone."""
     nothing = SpectrumStore(None, ROUTE_VERSION)
     series = on_base([single(source)], demand.base)

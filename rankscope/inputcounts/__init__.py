@@ -55,7 +55,8 @@ def matrix_records(
     Args:
         model: its names are those of `model.state_dict()`, which `SnapshotWriter` saves.
         forward: runs the model on a batch of so many samples, in the way that training does.
-        not_averaged: names of matrices that do not count in the average over the trunk.
+        not_averaged: names of matrices that do not count in the average over the trunk. A tied
+            weight counts once, under the first of its names.
 
     Raises:
         UsageError: `not_averaged` has a name that no matrix has; a parameter has no numbers yet;
@@ -63,6 +64,7 @@ def matrix_records(
     """
     parameters, specs = _matrices(model)
     _check_names(not_averaged, specs)
+    counted = _counted_once(parameters, not_averaged)
     # A tied weight has several names and is one parameter.
     weights = {id(parameters[name]): (parameters[name], spec) for name, spec in specs.items()}
     watched = [(parameter, bool(spec.index)) for parameter, spec in weights.values()]
@@ -76,10 +78,33 @@ def matrix_records(
             spec.kind,
             tuple(parameters[name].shape),
             found[id(parameters[name])],
-            averaged=name not in not_averaged,
+            averaged=name in counted,
         )
         for name, spec in specs.items()
     )
+
+
+def uncounted_records(model: Module) -> tuple[MatrixRecord, ...]:
+    """As `matrix_records`, with the inputs per sample left open and nothing run.
+
+    Raises:
+        UsageError: a parameter has no numbers yet.
+    """
+    parameters, specs = _matrices(model)
+    counted = _counted_once(parameters, ())
+    return tuple(
+        MatrixRecord(name, spec.kind, tuple(parameters[name].shape), averaged=name in counted)
+        for name, spec in specs.items()
+    )
+
+
+def _counted_once(parameters: Mapping[str, Parameter], not_averaged: Collection[str]) -> set[str]:
+    """The names in the average: a tied weight is one matrix, by the first of its names."""
+    first: dict[int, str] = {}
+    for name, parameter in parameters.items():
+        if name not in not_averaged:
+            first.setdefault(id(parameter), name)
+    return set(first.values())
 
 
 def _matrices(model: Module) -> tuple[dict[str, Parameter], dict[str, MatrixSpec]]:

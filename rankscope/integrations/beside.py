@@ -57,7 +57,7 @@ def follow(run_dir: Path, after: int | None, metrics: Sequence[str], over: threa
 def _tell(run_dir: Path, after: int | None, metrics: Sequence[str]) -> int | None:
     """Tell of what is new; the step that is the last one known now."""
     try:
-        for reading in readings(run_dir, after, metrics, How(workers=1, cores=1)):
+        for reading in readings(run_dir, after, metrics, How(workers=1, cores=1, device="cpu")):
             _send({"reading": asdict(reading)})
             after = reading.step
     except InputRejected as error:

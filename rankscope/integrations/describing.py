@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from rankscope.errors import UsageError
-from rankscope.inputcounts import matrix_records
+from rankscope.hostcopy import tied_names
+from rankscope.inputcounts import matrix_records, uncounted_records
 from rankscope.integrations.optimisers import Batch, Optimisers
 from rankscope.integrations.states import forward_on, is_spread
 from rankscope.runrecord import MatrixRecord, RunRecord
@@ -39,7 +40,7 @@ def completed(
     """
     found = RunRecord(
         model=type(model).__name__,
-        matrices=() if example is None else counted(model, optimisers, example),
+        matrices=counted_once(model) if example is None else counted(model, optimisers, example),
         optimiser=optimisers.record(),
         hyperparameters=optimisers.hyperparameters(batch),
         seed=seed,
@@ -53,6 +54,18 @@ def over(told: RunRecord, found: RunRecord) -> RunRecord:
     said = {part.name: getattr(told, part.name) for part in fields(told)}
     known = {name: value for name, value in said.items() if value is not None and value != ()}
     return replace(found, **{**known, "versions": {**found.versions, **told.versions}})
+
+
+def counted_once(model: Any) -> tuple[MatrixRecord, ...]:
+    """The matrices of a model that has tied ones, each marked as averaged under one name only.
+
+    Of any other model none, which leaves all of its matrices averaged.
+    """
+    from torch.nn import Module
+
+    if not isinstance(model, Module) or is_spread(model) or not tied_names(model.state_dict()):
+        return ()
+    return uncounted_records(model)
 
 
 def counted(model: Any, optimisers: Optimisers, example: Any) -> tuple[MatrixRecord, ...]:

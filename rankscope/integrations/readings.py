@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
 from rankscope.api import analyze
@@ -116,7 +116,7 @@ def readings(
         )
 
 
-def _trouble(table: Table, path: Path) -> str:
+def _trouble(table: Table, path: PurePath) -> str:
     """Why a snapshot is no part of a table."""
     found = (row["reason"] for row in table.skipped if row["name"].startswith(str(path)))
     return f"{path}: {next(found, 'is gone')}"

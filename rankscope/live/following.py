@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 from rankscope.errors import InputRejected, UsageError
 from rankscope.files import ABSENT, Identity, identity_or_absence
@@ -172,7 +172,7 @@ class Follower:
         self.failures[snapshot.step] = Failure(name, reason, seen, since, wait, now + wait)
 
 
-def _identity(path: Path | str) -> Identity:
+def _identity(path: PurePath | str) -> Identity:
     """Which file it is; what may not be looked at is as good as absent."""
     try:
         return identity_or_absence(path)

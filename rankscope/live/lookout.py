@@ -96,7 +96,7 @@ class Lookout:
             below = [Path(error.path)] if is_run(Path(error.path)) else []  # just begun
         except OSError:
             below = []
-        return below[-1] if below and below[-1] != self.path else None
+        return Path(below[-1]) if below and below[-1] != self.path else None
 
     def _why_not_there(self) -> str:
         """What to say of a path that is not there: a typing error must be seen as one."""

@@ -16,6 +16,7 @@ from rankscope.errors import UsageError
 from rankscope.records import Reading, Spectrum
 from rankscope.resolution import (
     READING_RTOL,
+    SQUARING,
     count_above,
     count_reading,
     uncertainties,
@@ -80,7 +81,7 @@ def approximation_rank(
     # A tail of k values that are each off by d is off by at most sqrt(k) d; on the Gram route
     # its square is a sum of k eigenvalues, so that it is off by k times what one of them is.
     k = len(sigma)
-    spread = k if spectrum.route == "gram" else math.sqrt(k)
+    spread = k if spectrum.route in SQUARING else math.sqrt(k)
     margin = uncertainty(spectrum, allowed) / largest * spread
     sure = count_above(tails, allowed / largest + margin)
     if sure != count or count != count_above(tails, max(0.0, allowed / largest - margin)):

@@ -64,9 +64,10 @@ that others see of it::
   heat maps), `ink`, `muted`, `grid`, `surface`, `accent`. Of the theme in force, so ask
   within `draw`, not before.
 - `page.chart(element, {caption, draw, table, height, label})` (chart.js): a figure drawn by Plotly.
-  `draw()` returns `{traces, layout}` and is called again when the theme changes and before
-  printing; `layout` is merged into the house's. `caption` is a sentence; `label` names it for who
-  cannot see it (default: the caption). `table`, which should be given, is
+  `draw(width)` returns `{traces, layout}` for so many pixels and is called again when the theme or
+  the window's size changes and before printing; `layout` is merged into the house's. `caption` is a
+  sentence; `label` names it for who cannot see it (default: the caption). `table`, which should be
+  given, is
   `() => ({columns, rows})` of plain strings and numbers: the same as text, behind a disclosure.
   Returns `{redraw, figure}`; call `redraw()` when what `draw` looks at has changed. Drawn when it
   scrolls into view.

@@ -51,7 +51,7 @@ def payload(subject: Subject) -> Row | None:
             if any(row.get(key) is not None for row in summary)
         },
         "series": pool.kept,
-        "settings": _settings(subject),
+        "settings": settings_of(table.runs[0]) if table.runs else [],
         "verdicts": told(subject),
         "gaps": {key: _gaps(table.matrices, key) for key in table.columns},
         "tolerance": TOLERANCE,
@@ -89,7 +89,7 @@ def _matrices(
     scene: Scene, names: Sequence[str], rows: dict[tuple[str, int | None], Row], pool: Pool
 ) -> list[Row]:
     """A row a matrix: what it is, and for each column the place of its values in the pool."""
-    inputs = _inputs(scene)
+    inputs = _inputs(scene.table.summary[0]["source"])
     steps = [row["step"] for row in scene.table.summary]
     latest = {name: _latest(name, steps, rows) for name in names}
     kinds = {
@@ -128,10 +128,10 @@ def _mean(summary: Sequence[Row], keys: Sequence[str], pool: Pool) -> list[int]:
     return [pool.put(shortest(row[key]) for row in summary) for key in keys]
 
 
-def _inputs(scene: Scene) -> dict[str, int]:
+def _inputs(source: str) -> dict[str, int]:
     """m_l by tensor, as the run records it."""
     try:
-        record = read_run_record(Path(scene.table.summary[0]["source"]))
+        record = read_run_record(Path(source))
     except RankScopeError:
         return {}  # gone or changed since it was analysed
     if record is None:
@@ -143,15 +143,12 @@ def _inputs(scene: Scene) -> dict[str, int]:
     }
 
 
-def _settings(scene: Scene) -> list[list[str]]:
-    """How the run was trained: headings and values, where they are known."""
-    if not scene.table.runs:
-        return []
-    run = scene.table.runs[0]
+def settings_of(run: Row) -> list[list[str]]:
+    """How a run was trained: headings and values, where they are known."""
     found = [
         [SETTINGS[key], setting_text(run[key])] for key in SETTINGS if run.get(key) is not None
     ]
-    inputs = sorted(set(_inputs(scene).values()))
+    inputs = sorted(set(_inputs(run["source"]).values()))
     if inputs:
         span = str(inputs[0]) if len(inputs) == 1 else f"{inputs[0]} to {inputs[-1]}"
         found.append(["m_l", span])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rankscope.pages import diff, model, run, sweep
+from rankscope.pages import diff, model, run, sweep, trained
 from rankscope.pages.section import Section
 
 RUNS = (
@@ -52,6 +52,7 @@ SECTIONS: tuple[Section, ...] = (
             "diff_spectra.js",
         ),
     ),
+    Section("trained", trained.payload, ("run_words.js", "run_choice.js", "trained.js")),
     Section(
         "model",
         model.payload,

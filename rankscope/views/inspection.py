@@ -12,10 +12,9 @@ from rankscope.views.cells import SHORT_TYPES, step
 from rankscope.views.grid import Grid
 from rankscope.views.layout import MANY_MATRICES, by_source, last_step, place
 from rankscope.views.numbers import counted
+from rankscope.views.planning import plan_grid, plan_remarks, scaled, size
 from rankscope.views.remarks import left_out, none_found
 from rankscope.views.report import Remark, Report
-
-PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def report(overview: Overview) -> Report:
@@ -23,13 +22,17 @@ def report(overview: Overview) -> Report:
     return Report(
         title=", ".join(overview.sources),
         grids=lambda everything: [
-            _matrices(source, rows, everything=everything)
-            for source, rows in by_source(overview.matrices).items()
+            *(
+                _matrices(source, rows, everything=everything)
+                for source, rows in by_source(overview.matrices).items()
+            ),
+            *([] if overview.plan is None else [plan_grid(overview.plan)]),
         ],
         remarks=lambda everything: [
             *none_found(overview.sources, overview.matrices),
             *left_out(overview.skipped, everything=everything),
-            Remark(cost_line(overview), strong=True),
+            Remark(cost_line(overview), strong=overview.plan is None),
+            *([] if overview.plan is None else plan_remarks(overview.plan)),
         ],
         document=overview.to_document,
         rows=lambda: _rows(overview),
@@ -79,33 +82,11 @@ def cost_line(overview: Overview) -> str:
     """The totals in one line."""
     cost = overview.cost
     workers = cost["workers"]
-    return (
+    line = (
         f"{counted(cost['matrices'])}, {scaled(cost['parameters'])} parameters, "
-        f"{size(cost['bytes'])} to read, "
-        f"{cost['flops'] / 1e9:.3g} GFLOP, up to {size(cost['memory_bytes'])} of memory "
-        f"with {workers} worker{'s' if workers > 1 else ''}"
+        f"{size(cost['bytes'])} to read, {cost['flops'] / 1e9:.3g} GFLOP"
     )
-
-
-def size(count: float) -> str:
-    """Bytes with a decimal unit.
-
-    >>> size(1234567)
-    '1.23 MB'
-    """
-    text = scaled(count)
-    return f"{text}B" if " " in text else f"{text} B"
-
-
-def scaled(count: float) -> str:
-    """A count in three digits with a decimal prefix.
-
-    >>> scaled(242_000_000)
-    '242 M'
-    """
-    for prefix in PREFIXES:
-        # What would be rounded to 1000 belongs to the next one.
-        if count < 999.5 or prefix == PREFIXES[-1]:
-            break
-        count /= 1000
-    return f"{count:.3g} {prefix}".rstrip()
+    if overview.plan is not None:  # which says more of memory
+        return line
+    memory = f"up to {size(cost['memory_bytes'])} of memory"
+    return f"{line}, {memory} with {workers} worker{'s' if workers > 1 else ''}"

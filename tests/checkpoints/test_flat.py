@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rankscope.checkpoints.flat import FlatCheckpoint, Span, c_strides
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile
+from rankscope.files import LocalFile
 from rankscope.records import Listing, MatrixSpec
 
 OFFSET = 24  # bytes before the tensor; not a multiple of every block size
@@ -27,7 +27,7 @@ def checkpoint_of(path: Path, base: NDArray[Any], view: NDArray[Any]) -> FlatChe
     strides = tuple(step // view.itemsize for step in view.strides)
     dtype = view.dtype.name
     span = Span(OFFSET + start, dtype, view.shape, strides, view.dtype.byteorder == ">")
-    return FlatCheckpoint(Listing(str(path), "flat", ()), RandomAccessFile(path), {"w": span})
+    return FlatCheckpoint(Listing(str(path), "flat", ()), LocalFile(path), {"w": span})
 
 
 def spec_of(view: NDArray[Any], index: tuple[int, ...], split: int) -> MatrixSpec:

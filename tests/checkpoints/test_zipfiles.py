@@ -14,7 +14,7 @@ import torch
 from rankscope.checkpoints import zipfiles
 from rankscope.checkpoints.zipfiles import Entry, zip_entries
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile
+from rankscope.files import LocalFile
 
 CONTENT = {"a.npy": b"alpha" * 20, "dir/b": b"", "dir/c.bin": bytes(range(256))}
 
@@ -30,7 +30,7 @@ def archive(content: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> byte
 def entries(tmp_path: Path, data: bytes) -> dict[str, Entry]:
     path = tmp_path / "a.zip"
     path.write_bytes(data)
-    return zip_entries(RandomAccessFile(path))
+    return zip_entries(LocalFile(path))
 
 
 def refused(tmp_path: Path, data: bytes) -> str:
@@ -54,7 +54,7 @@ def central(data: bytes, number: int = 0) -> int:
 
 class TestSound:
     def check(self, path: Path) -> None:
-        file = RandomAccessFile(path)
+        file = LocalFile(path)
         found = zip_entries(file)
         with zipfile.ZipFile(path) as oracle:
             assert list(found) == oracle.namelist()
@@ -119,7 +119,7 @@ class TestSound:
                 (size, 0),
                 (4, second),
             ]
-        found = zip_entries(RandomAccessFile(path))
+        found = zip_entries(LocalFile(path))
         assert found == {
             "a": Entry(31, size, "stored", size, 0),
             "b": Entry(second + 31, 4, "stored", 4, 0),

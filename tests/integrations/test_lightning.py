@@ -45,6 +45,8 @@ from tests.integrations.runs import (
 )
 
 pytestmark = [
+    # What it says wherever SLURM is installed.
+    pytest.mark.filterwarnings("ignore:The `srun` command is available"),
     # Lightning advises workers for the loader of 64 samples.
     pytest.mark.filterwarnings("ignore:The '(train|val)_dataloader' does not have many workers"),
     # Lightning 2.6 tells trees from leaves in the way that torch 2.13 gives up.

@@ -515,3 +515,38 @@ class TestExamples:
         with pytest.raises(UsageError, match=r"forward\(n\) has to run it on n samples"):
             Recorder(self.Named(), tmp_path / "run", every=1, example=torch.ones(1, 12))
         assert not (tmp_path / "run").exists()
+
+
+class Tied(torch.nn.Module):
+    """An output layer that shares the embedding's weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(30, 12)
+        self.middle = torch.nn.Linear(12, 12)
+        self.head = torch.nn.Linear(12, 30, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Scores of the next token."""
+        scores: torch.Tensor = self.head(self.middle(self.embed(tokens)))
+        return scores
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_tied_matrix_is_averaged_once(tmp_path: Path, *, counted: bool) -> None:
+    torch.manual_seed(0)
+    model = Tied()
+    example = torch.arange(20).reshape(4, 5) if counted else None
+    with Recorder(model, tmp_path, every=2, optimizer=sgd(model), example=example):
+        pass
+    table = asked(tmp_path)
+    ranks = {row["name"]: row["effective_rank"] for row in table.matrices}
+    assert ranks["embed.weight"] == ranks["head.weight"]
+    summary = table.summary[0]
+    assert (summary["matrices"], summary["averaged"]) == (3, 2)
+    mean = (ranks["embed.weight"] + ranks["middle.weight"]) / 2
+    assert summary["effective_rank"] == pytest.approx(mean)
+    # Every tensor is there, so that the snapshot can be loaded back.
+    saved = safetensors.torch.load_file(next((tmp_path / "snapshots").iterdir()))
+    assert saved.keys() == model.state_dict().keys()

@@ -18,7 +18,7 @@ from rankscope.metrics.thresholded import Norm
 from rankscope.views.cells import cell
 from rankscope.views.numbers import number
 from tests.pages.browser import Opened, opened
-from tests.pages.charts import numbers
+from tests.pages.charts import hovered, numbers, rows
 from tests.pages.models import LAYERS, reported, saved, transformer
 
 RNG = np.random.default_rng(11)
@@ -373,6 +373,37 @@ def test_several_checkpoints(browser: Browser, checkpoint: Path, tmp_path: Path)
     with opened(browser, file) as page:
         page.page.locator("#matrices input[type=search]").fill("other.safetensors")
         assert names(page.page) == ["v", "w"]
+
+
+def test_equal_names_of_several_checkpoints_are_told_apart(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """A model and what was tuned of it: the same names, which alone say nothing."""
+    steep = {"a.weight": np.diag(4.0 ** -np.arange(8.0)), "b.weight": np.eye(8)}
+    (tmp_path / "deep").mkdir()
+    sources = [
+        saved(tmp_path / name, steep) for name in ("one.safetensors", "deep/two.safetensors")
+    ]
+    file = reported(tmp_path / "p.html", *sources, metrics="rank")
+    called = ["one.safetensors", "deep/two.safetensors"]
+    with opened(browser, file) as page:
+        wanted = {f"{of}: {name}" for of in called for name in steep}
+        pressed = page.page.locator("#spectra .cell")
+        assert {one.get_attribute("title") for one in pressed.all()} == wanted
+        heads = page.page.locator("#spectra .kind summary").all_inner_texts()
+        assert heads == [f"{of}: one of a kind 2" for of in called]
+        for one in page.page.get_by_role("button", name="Draw all").all():
+            one.click()
+            assert len(set(page.page.locator("#spectra .legend li").all_inner_texts())) == 2
+            lines = {trace["matrix"] for trace in numbers(page, "spectra")}
+            assert len(lines) == 2
+            assert lines < wanted
+            assert hovered(page, "spectra", 0).split("\N{GREEK SMALL LETTER SIGMA}")[0] in lines
+        least = page.page.locator("#overview .least tbody th").all_inner_texts()
+        assert least == [f"{of}: a.weight" for of in called]
+        assert [row["source"] for row in rows(page, "matrices")] == [
+            of for of in called for _ in steep
+        ]
 
 
 def experts() -> dict[str, NDArray[Any]]:

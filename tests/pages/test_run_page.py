@@ -36,7 +36,7 @@ from tests.pages.charts import (
     unfolded,
     value,
 )
-from tests.pages.models import HOSTILE, reported
+from tests.pages.models import HOSTILE, reported, saved
 from tests.rundirs import Recipe, ask, write_run
 
 EPS = (0.1, 0.02)
@@ -490,3 +490,78 @@ def grown(small: Scene, snapshots: int, matrices: int) -> Scene:
         ),
         (),
     )
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_run_of_one_snapshot_says_how_it_was_trained(
+    browser: Browser, tmp_path: Path, *, beside: bool
+) -> None:
+    rng = np.random.default_rng(6)
+    recipe = Recipe(batch=2, lr=0.1, weight_decay=0.5, schedule=(), unmarked=UNMARKED)
+    logs = {400: LogRecord(train_loss=0.25)}
+    path = write_run(tmp_path / "mine", {400: matrices(40, rng)}, recipe, logs)
+    others = [saved(tmp_path / "other.safetensors", {"hidden.0.weight": np.eye(4)})] * beside
+    table = analyze(path, metrics=METRICS, how=HOW)
+    exact = {row["name"]: cell(row, "bound_exact") for row in table.matrices}
+    assert any(text != "-" for text in exact.values())
+    file = reported(tmp_path / "page.html", path, *others, metrics=METRICS, how=HOW)
+    with opened(browser, file) as page:
+        kicker = page.page.inner_text(".kicker")
+        assert kicker == f"RankScope \N{MIDDLE DOT} {'Model' if beside else 'Training run'}"
+        told = page.page.inner_text("#run")
+        assert f"{path if beside else 'This run'}: step 400, the only snapshot." in told
+        for one in verdicts(table):
+            assert one.text in told
+        found = dict(
+            zip(
+                page.page.locator("#run dt").all_inner_texts(),
+                page.page.locator("#run dd").all_inner_texts(),
+                strict=True,
+            )
+        )
+        want = {"B": "2", "mu": "0.1", "lambda": "0.25", "weight decay": "0.5", "m_l": "1"}
+        assert want.items() <= found.items()
+        assert found["train loss"] == "0.2500"
+        own = [row for row in rows(page, "matrices") if row.get("source", "mine") == "mine"]
+        shown = {row["matrix"]: row for row in own}
+        assert shown.keys() == SHAPES.keys()
+        for row in table.matrices:
+            bounds = shown[row["name"]]
+            assert bounds["bound exact"].replace("\N{EN DASH}", "-") == exact[row["name"]]
+            wanted = {True: "yes", False: "no", None: "\N{EN DASH}"}[row["vacuous"]]
+            assert bounds["vacuous"] == wanted
+        page.page.select_option("#norm", "spectral")
+        assert "does not move these" in page.page.inner_text("#run")
+        assert not accessible(page.page)
+
+
+def test_titles_are_whole_in_a_narrow_window(browser: Browser, file: Path) -> None:
+    """Of panels below each other: within the figure, and on no panel above."""
+    boxes = """
+        (section) => {
+          const plot = document.querySelector(`#${section} .plot`);
+          const box = (one) => (({ left, right, top, bottom }) => ({ left, right, top, bottom }))(
+            one.getBoundingClientRect());
+          return {
+            figure: box(plot),
+            titles: [...plot.querySelectorAll(".annotation-text")].map(box),
+            panels: [...plot.querySelectorAll(".plotclip")].map(box),
+            axes: [...plot.querySelectorAll(".subplot .bg, .bglayer .bg")].map(box),
+          };
+        }
+    """
+    with opened(browser, file, width=1280) as page:
+        drawn(page, "over-steps")
+        for width in (1280, 400, 320):  # also after the window was made narrower
+            page.page.set_viewport_size({"width": width, "height": 900})
+            page.page.wait_for_timeout(400)
+            page.settle()
+            found = page.eval(boxes, "over-steps")
+            assert len(found["titles"]) >= 4
+            for title in found["titles"]:
+                assert title["left"] >= found["figure"]["left"], width
+                assert title["right"] <= found["figure"]["right"], width
+                assert title["top"] >= found["figure"]["top"], width
+                above = [one["bottom"] for one in found["axes"] if one["top"] < title["top"]]
+                assert all(bottom <= title["top"] for bottom in above), width
+        assert not overflow(page)

@@ -23,9 +23,9 @@ from rankscope.views import (
     View,
     cells,
     document,
-    inspection,
     markdown,
     numbers,
+    planning,
     terminal,
     view_for,
 )
@@ -474,7 +474,7 @@ def test_left_out_columns_are_named_with_how_to_get_them() -> None:
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (999_700, "1 MB"), (1.5e12, "1.5 TB")]
 )
 def test_sizes(count: float, text: str) -> None:
-    assert inspection.size(count) == text
+    assert planning.size(count) == text
 
 
 def sweep_table(text: str, *, varied: bool = False) -> Table:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from rankscope.checkpoints.dequantisation.scheme import (
@@ -222,7 +222,7 @@ def _state(stored: StoredTensors, name: str) -> dict[str, Any]:
     if info.size > MAX_STATE_BYTES:
         raise Unfit(f"{name} has {info.size} bytes, expected JSON of at most {MAX_STATE_BYTES}")
     try:
-        state = parse_strict(Path(name), stored.flat(name, 0, info.size).tobytes(), "state")
+        state = parse_strict(PurePath(name), stored.flat(name, 0, info.size).tobytes(), "state")
     except InputRejected as error:
         raise Unfit(f"{name}: {error.reason}") from error
     if not isinstance(state, dict):

@@ -12,6 +12,8 @@ const chart = (() => {
   const CHUNK = 200; // rows of the numbers that are laid out at a time
   const SOON = 200; // milliseconds until Plotly is loaded even where there is no idle moment
 
+  const SETTLED = 200; // milliseconds after which a window's size stays as it is
+
   const all = [];
 
   /**
@@ -102,7 +104,7 @@ const chart = (() => {
    * @param {Element} element where it is appended
    * @param {object} options
    * @param {string} options.caption a sentence below it
-   * @param {() => {traces: object[], layout: object}} options.draw
+   * @param {(width: number) => {traces: object[], layout: object}} options.draw for so many pixels
    * @param {() => {columns: string[], rows: unknown[][]}} [options.table]
    * @param {number | (() => number)} [options.height] in pixels
    * @param {string} [options.label] for who cannot see it
@@ -119,7 +121,7 @@ const chart = (() => {
     const redraw = () => {
       told?.refresh();
       if (!seen) return;
-      const { traces, layout } = draw();
+      const { traces, layout } = draw(theme.onPaper() ? PAPER : plot.clientWidth);
       plot.style.minHeight = `${tall()}px`;
       Plotly.react(plot, traces, merged(house(layout, tall()), layout), CONFIG);
     };
@@ -140,6 +142,11 @@ const chart = (() => {
 
   addEventListener("beforeprint", () => all.forEach((one) => one.see()));
   theme.onChange(() => all.forEach((one) => one.redraw()));
+  let resized;
+  addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(() => all.forEach((one) => one.redraw()), SETTLED);
+  });
 
   return make;
 })();

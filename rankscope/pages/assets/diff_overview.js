@@ -52,7 +52,7 @@
     },
   });
 
-  const beforeAfter = () => {
+  const beforeAfter = (width) => {
     const points = there();
     const all = points.flatMap(({ x, y }) => [x, y]);
     const [least, most] = [Math.min(0, ...all), Math.max(1, ...all)];
@@ -64,11 +64,11 @@
     const title = `${columnWords.capital(columnWords.title(column()))} after`;
     return runPanels.drawn(
       [{ title, traces: [dots(points, words)], shapes: diagonal }],
-      "before", { tall: TALL, xaxis: { showspikes: false } },
+      "before", width, { tall: TALL, xaxis: { showspikes: false } },
     );
   };
 
-  const directions = () => {
+  const directions = (width) => {
     const points = moved();
     const words = ({ matrix, x, y }) => `moved by ${diff.percent(x)} in ` +
       `${numbers.counted(y, "direction", "directions")} of ${diff.full(matrix)}`;
@@ -77,7 +77,7 @@
     const traces = [dots(points, words)];
     return runPanels.drawn(
       [{ title: "Directions of B − A above rounding", traces, axis: { rangemode: "tozero" } }],
-      "‖B − A‖ / ‖A‖, Frobenius",
+      "‖B − A‖ / ‖A‖, Frobenius", width,
       { tall: TALL, xaxis: { type, tickformat: ".2~%", showspikes: false } },
     );
   };
@@ -97,9 +97,9 @@
     const made = page.chart(place, {
       ...options,
       height: runPanels.height(1, TALL),
-      draw: () => {
+      draw: (width) => {
         queueMicrotask(listen); // it can be listened to once it has been drawn
-        return draw();
+        return draw(width);
       },
     });
     return made;

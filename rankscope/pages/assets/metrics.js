@@ -17,6 +17,9 @@ const metrics = (() => {
   // A value of a page in float32 is off by 2^-24 of itself; twice that, since it was divided by
   // sigma_1 and multiplied by it again.
   const SINGLE = 2 ** -23;
+  // The routes by eigenvalues, as in resolution.py.
+  const SQUARING = new Set(["gram", "cuda", "cuda32"]);
+
   const ROUNDED = "the page holds float32; ask rankscope analyze";
 
   /** @param {number | null} value @param {string} note @param {boolean} exact @returns {Reading} */
@@ -45,13 +48,13 @@ const metrics = (() => {
   /** How far a value near this one may be off. @param {Spectrum} spectrum @param {number} value */
   const uncertainty = (spectrum, value) => {
     const floor = spectrum.resolution * spectrum.sigma[0];
-    return spectrum.route === "gram" && value > floor ? floor * (floor / (2 * value)) : floor;
+    return SQUARING.has(spectrum.route) && value > floor ? floor * (floor / (2 * value)) : floor;
   };
 
   /** Of a value relative to sigma_1, as a share of sigma_1. @param {Spectrum} spectrum */
   const relativeUncertainty = (spectrum, relative) => {
     const floor = spectrum.resolution;
-    if (spectrum.route !== "gram") return floor;
+    if (!SQUARING.has(spectrum.route)) return floor;
     return floor * (floor / (2 * Math.max(relative, floor / 2)));
   };
 
@@ -111,7 +114,8 @@ const metrics = (() => {
     const tails = tailsOf(spectrum);
     const share = allowed / largest;
     const count = Math.max(countAbove(tails, share), countAbove(sigma, allowed));
-    const margin = (uncertainty(spectrum, allowed) / largest) * (route === "gram" ? k : Math.sqrt(k));
+    const spread = SQUARING.has(route) ? k : Math.sqrt(k);
+    const margin = (uncertainty(spectrum, allowed) / largest) * spread;
     /** Whether the count stays the same however far the distances are off, up to this. */
     const sure = (reach) =>
       countAbove(tails, share + reach) === count &&

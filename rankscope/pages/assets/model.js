@@ -36,6 +36,19 @@ const model = (() => {
 
   const full = (row) => Math.min(...row.shape);
   const label = (row) => part().groups[row.group];
+  const OF = 40; // letters of a source before a name
+
+  /** What each source is called beside names; whole where short ones would read alike. */
+  const called = (() => {
+    const all = [...new Set((part()?.rows ?? []).map((row) => row.of))].filter((of) => of !== null);
+    const few = all.map((of) => numbers.short(of, OF));
+    return new Map(all.map((of, i) => [of, new Set(few).size === all.length ? few[i] : of]));
+  })();
+
+  /** A matrix among those of several sources, whose names may be equal. @param {number} width */
+  const named = (row, width = Infinity) =>
+    (row.of === null ? "" : `${called.get(row.of)}: `) + numbers.short(row.name, width);
+
   const size = (row) => row.shape.join(" × ");
 
   /**
@@ -76,6 +89,7 @@ const model = (() => {
     rank,
     full,
     label,
+    named,
     size,
     chosen,
     choose,

@@ -56,7 +56,7 @@
   };
 
   const nameOf = (page, { rows, known }) => {
-    if (rows.length === 1) return page.short(rows[0].name, 60);
+    if (rows.length === 1) return model.named(rows[0], 60);
     return `mean of ${known && known < rows.length ? `${known} of ` : ""}${rows.length} matrices`;
   };
 
@@ -89,7 +89,8 @@
       const select = page.dom(
         "select", { id: "heat-metric", onchange: () => show() },
         page.dom("option", { value: SHARE }, "rank, share of full"),
-        model.columns.map((column, i) => page.dom("option", { value: i }, column.heading)),
+        model.columns.map((column, i) =>
+          (column.words ? null : page.dom("option", { value: i }, column.heading))),
       );
       const cells = () => [...found.values()].map((own) => depths.map((depth) =>
         cellOf(page, own.get(depth), select.value)));

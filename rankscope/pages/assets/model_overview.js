@@ -28,7 +28,7 @@
     filled.style.width = `${100 * share}%`;
     return page.dom(
       "tr", {},
-      page.dom("th", { scope: "row" }, page.breakable(row.name)),
+      page.dom("th", { scope: "row" }, page.breakable(model.named(row))),
       page.dom("td", { class: "number" }, `${exact ? "" : "~"}${value}`),
       page.dom("td", { class: "number" }, model.full(row)),
       page.dom("td", { class: "number" }, page.share(share)),

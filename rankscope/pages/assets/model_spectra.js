@@ -48,7 +48,7 @@
       x: places.map((i) => i + 1),
       y: places.map((i) => spectrum.sigma[i] / norm),
       customdata: places.map((i) => page.number(spectrum.sigma[i])),
-      name: page.text(page.short(row.name, 60)),
+      name: page.text(model.named(row, 60)),
       hovertemplate: "%{fullData.name}<br>σ<sub>%{x}</sub> = %{customdata} (%{y:.3~g})<extra></extra>",
       line: { color: line, width: 1.6 },
     };
@@ -99,7 +99,7 @@
     const item = (row, i) => {
       const { value, exact } = model.rank(page, row);
       const rank = `${exact ? "" : "~"}${value} of ${model.full(row)}`;
-      return { label: `${page.short(row.name, 60)}: ${rank}`, colour: colour(page, i, rows.length) };
+      return { label: `${model.named(row, 60)}: ${rank}`, colour: colour(page, i, rows.length) };
     };
     if (rows.length <= page.palette.size) return rows.map(item);
     const ends = [0, rows.length - 1].map((i) => item(rows[i], i));
@@ -113,7 +113,7 @@
       columns: ["matrix", ...places.map((i) => `σ${i}`), "last"],
       rows: rows.map((row) => {
         const { sigma } = pageSpectrum(row);
-        return [row.name, ...places.map((i) => (i <= sigma.length ? numbers.number(sigma[i - 1]) : null)), numbers.number(sigma.at(-1))];
+        return [model.named(row), ...places.map((i) => (i <= sigma.length ? numbers.number(sigma[i - 1]) : null)), numbers.number(sigma.at(-1))];
       }),
     };
   };

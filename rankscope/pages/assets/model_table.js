@@ -8,6 +8,7 @@
 
   /** A value, marked where it is not exact, or what is to be said in its place. */
   const cell = (page, column, reading) => {
+    if (column.words) return reading.value ?? numbers.NOTHING;
     const text = column.counts ? page.count(reading.value) : page.number(reading.value);
     if (reading.exact && !reading.note) return text;
     const mark = reading.exact ? null : "~";
@@ -20,7 +21,7 @@
     key: column.key,
     heading: column.heading,
     help: column.help,
-    kind: "number",
+    kind: column.words ? "text" : "number",
     value: (row) => (row.status === "ok" ? model.reading(page, row, i).value : null),
     cell: (row) => (row.status === "ok" ? cell(page, column, model.reading(page, row, i)) : numbers.NOTHING),
   });
@@ -29,7 +30,7 @@
   const nameCell = (page, row, boxes) => {
     if (row.curve === null) return page.breakable(row.name);
     const box = page.dom("input", {
-      type: "checkbox", "aria-label": `Draw ${row.name}`, onchange: () => model.toggle(row),
+      type: "checkbox", "aria-label": `Draw ${model.named(row)}`, onchange: () => model.toggle(row),
     });
     box.checked = model.chosen.has(row);
     boxes.set(row, box);
@@ -42,6 +43,7 @@
     follows: true,
     applies: (all) => "model" in all.parts && model.rows.length > 0,
     render: (page, element) => {
+      const several = model.rows.some((row) => row.of !== null);
       const failed = model.rows.some((row) => row.status !== "ok");
       const lead = page.dom("p", { class: "note" });
       const boxes = new Map();
@@ -54,6 +56,7 @@
         rows: model.rows,
         columns: [
           { key: "name", heading: "matrix", kept: true, cell: (row) => nameCell(page, row, boxes), summary: () => "" },
+          ...(several ? [{ key: "of", heading: "source", cell: (row) => page.breakable(row.of), summary: () => "" }] : []),
           { key: "shape", heading: "shape", value: model.size, help: "Outputs by inputs." },
           { key: "dtype", heading: "type" },
           ...(failed ? [{ key: "status", heading: "status", help: "Why a matrix has no spectrum.",

@@ -67,7 +67,7 @@ const multiples = (() => {
     );
     const rank = page.dom("span", { class: "rank" });
     const button = page.dom(
-      "button", { type: "button", class: "cell", title: row.name, onclick: () => model.toggle(row) },
+      "button", { type: "button", class: "cell", title: model.named(row), onclick: () => model.toggle(row) },
       picture,
       page.dom("span", { class: "name" }, page.breakable(name)),
       rank,
@@ -106,8 +106,12 @@ const multiples = (() => {
     const alone = [...found].filter(([, rows]) => rows.length === 1);
     if (alone.length < 2) return found;
     const others = [...found].filter(([, rows]) => rows.length > 1);
-    const singles = ["one of a kind", alone.map(([, rows]) => rows[0])];
-    return new Map([singles, ...others]);
+    const singles = new Map();
+    for (const [, [row]] of alone) {
+      const label = row.of === null ? "one of a kind" : `${row.of}: one of a kind`;
+      singles.set(label, [...(singles.get(label) ?? []), row]);
+    }
+    return new Map([...singles, ...others]);
   };
 
   /**

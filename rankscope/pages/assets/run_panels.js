@@ -11,9 +11,25 @@
  */
 const runPanels = (() => {
   const TALL = 132; // pixels of one panel
-  const GAP = 40; // between two, with the title of the lower one
-  const TOP = 30;
+  const GAP = 46; // between two, with the title of the lower one, which may take two lines
+  const TOP = 42;
   const BOTTOM = 48;
+  const LEFT = 56;
+  const SIZE = 13; // of a title's letters
+  const BESIDE = 32; // pixels right of a title, and for numbers beside an axis wider than `LEFT`
+
+  const ruler = document.createElement("canvas").getContext("2d");
+
+  /** A title in lines that a narrow window does not cut. @param {string} title @param {number} width */
+  const wrapped = (title, width) => {
+    ruler.font = `bold ${SIZE}px ${getComputedStyle(document.body).fontFamily}`;
+    const fits = (line) => ruler.measureText(line).width <= width - LEFT - BESIDE;
+    const [first, ...words] = title.split(" ");
+    return words.reduce((lines, word) => {
+      const longer = `${lines.at(-1)} ${word}`;
+      return fits(longer) ? [...lines.slice(0, -1), longer] : [...lines, word];
+    }, [first]);
+  };
 
   /** @param {number} count @param {number} [tall] pixels of each */
   const height = (count, tall = TALL) => TOP + count * tall + (count - 1) * GAP + BOTTOM;
@@ -21,12 +37,13 @@ const runPanels = (() => {
   /**
    * @param {Panel[]} panels
    * @param {string} unit of the axis that they share
+   * @param {number} width pixels of the figure
    * @param {{tall?: number, xaxis?: object}} [own] pixels of each; what is special about the axis
    */
-  const drawn = (panels, unit, { tall = TALL, xaxis = {} } = {}) => {
+  const drawn = (panels, unit, width, { tall = TALL, xaxis = {} } = {}) => {
     const inner = height(panels.length, tall) - TOP - BOTTOM;
     const layout = {
-      margin: { t: TOP, b: BOTTOM, l: 56 },
+      margin: { t: TOP, b: BOTTOM, l: LEFT },
       uirevision: JSON.stringify(xaxis), // the zoom stays when something else is chosen
       xaxis: {
         title: { text: unit }, exponentformat: "none", separatethousands: true,
@@ -45,9 +62,9 @@ const runPanels = (() => {
         domain: [Math.max(0, top - tall / inner), top], nticks: 5, tickfont: { size: 12 }, ...panel.axis,
       };
       layout.annotations.push({
-        text: `<b>${numbers.text(panel.title)}</b>`, xref: "paper", yref: "paper", x: 0, y: top,
+        text: `<b>${wrapped(panel.title, width).map(numbers.text).join("<br>")}</b>`, xref: "paper", yref: "paper", x: 0, y: top,
         xanchor: "left", yanchor: "bottom", showarrow: false, yshift: 3, align: "left",
-        font: { size: 13, color: palette.ink },
+        font: { size: SIZE, color: palette.ink },
       });
       layout.shapes.push(...(panel.shapes?.(`y${suffix}`) ?? []));
       traces.push(...panel.traces.map((trace) => ({ ...trace, yaxis: `y${suffix}` })));

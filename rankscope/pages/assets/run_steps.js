@@ -218,10 +218,10 @@
       label: "Ranks, norm ratio, bound, accuracy and loss over the steps",
       caption: "Drag across any panel to see some steps closer, in all of them; click twice to see all.",
       height: () => runPanels.height(panels(page).length),
-      draw: () => {
+      draw: (width) => {
         page.legend(key, legend());
         notes.replaceChildren(...remarks(page).map((text) => page.dom("p", { class: "note" }, text)));
-        return runPanels.drawn(panels(page), "step");
+        return runPanels.drawn(panels(page), "step", width);
       },
       table: () => table(page),
     });

@@ -12,7 +12,7 @@
  * @property {Float64Array} sigma descending
  * @property {number} frobeniusNorm from the entries
  * @property {number} resolution the least sigma / sigma_1 that is told from zero
- * @property {"gram" | "direct" | "factors"} route
+ * @property {"gram" | "direct" | "factors" | "cuda" | "cuda32"} route
  * @property {number} zeros how many values at the end are exactly 0
  * @property {boolean} single whether sigma was rounded to float32
  */

@@ -6,7 +6,10 @@
 (async () => {
   const KINDS = { model: "Model", run: "Training run", sweep: "Sweep", diff: "Difference" };
 
-  const kind = () => (data.parts.model?.beside ? "Runs and checkpoints" : KINDS[data.kind]);
+  const kind = () => {
+    if (data.parts.model?.beside) return "Runs and checkpoints";
+    return data.parts.trained?.source === null ? KINDS.run : KINDS[data.kind];
+  };
 
   const basename = (path) => path.replace(/\/+$/, "").split("/").pop() || path;
 

@@ -118,8 +118,8 @@
     state.column, sweep.follows(state.column) ? page.controls.words() : undefined,
   ));
 
-  const drawn = (title, all, axis) =>
-    runPanels.drawn([{ title, traces: all, axis }], unit(), { tall: TALL, xaxis: xaxis() });
+  const drawn = (title, all, axis, width) =>
+    runPanels.drawn([{ title, traces: all, axis }], unit(), width, { tall: TALL, xaxis: xaxis() });
 
   /** @param {{heading: string, value: object}[]} columns */
   const table = (columns) => ({
@@ -165,10 +165,10 @@
     caption: "A dot is a run, at its last snapshot; lines pass through the means of runs that " +
       "differ in the seed only.",
     height: runPanels.height(1, TALL),
-    draw: () => {
+    draw: (width) => {
       page.legend(key, legend());
       const axis = { rangemode: state.column.counts ? "tozero" : "normal" };
-      return drawn(titled(page), traces(finals(page)), axis);
+      return drawn(titled(page), traces(finals(page)), axis, width);
     },
     table: () => table([{ heading: titled(page), value: finals(page) }]),
   });
@@ -180,8 +180,9 @@
         "for the training data."
       : "Accuracy at the same snapshots.",
     height: runPanels.height(1, TALL),
-    draw: () => drawn(
+    draw: (width) => drawn(
       "Accuracy", SIDES.flatMap(({ key, look }) => traces(accuracy(key), look)), { tickformat: ".0%" },
+      width,
     ),
     table: () => table(SIDES.map(({ key }) => (
       { heading: key.replace("_", " "), value: accuracy(key) }))),

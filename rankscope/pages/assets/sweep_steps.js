@@ -114,9 +114,9 @@
       caption: "Each line is a run: the mean over its averaged matrices, at the threshold that it " +
         "was analysed with.",
       height: () => runPanels.height(panels().length, TALL),
-      draw: () => {
+      draw: (width) => {
         page.legend(key, legend());
-        return runPanels.drawn(panels(), state.unit, { tall: TALL });
+        return runPanels.drawn(panels(), state.unit, width, { tall: TALL });
       },
       table,
     });

@@ -1,0 +1,118 @@
+"""A Gram matrix in float64 from products in float32 that are exact.
+
+For a card that multiplies float32 many times faster than float64. Each entry is written as a sum
+of slices, integers of few bits on a grid that its line shares; a product of two slices along a
+short piece is a sum of integers below 2^24, which float32 adds without rounding in any order. The
+products are then added in float64, as the terms of an ordinary Gram matrix are (error-free
+transformation: Ozaki, Ogita, Oishi & Rump 2012, doi:10.1007/s11075-011-9478-1).
+
+What is left behind the last slice decides whether a block is split at all: it must be zero, or too
+small to move an eigenvalue by more than its rounding in float64 does. So the resolution is that of
+the Gram route, and what a spectrum says of itself does not hang on the way it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+# 2 * SLICE_BITS + log2(SLICE_LENGTH) is at most 24, the bits of float32's significand.
+SLICE_BITS = 7
+SLICE_LENGTH = 1024
+
+# As few rows as are worth a product of their own: of a symmetric result only the lower half is
+# made, in so many columns at a time.
+PANEL = 1024
+
+# Terms of an entry that are added in one go; see `add_product`. From the order on at which the
+# pieces are long enough for m / 2048 of them, they are products of their own; below, a batch.
+PIECE = 256
+SMALL_ORDER = 768
+
+# How far what is left out may carry an eigenvalue, in unit round-offs of the largest; rounding
+# has k + 128 of them already (`entries.rounding`).
+LEFT_OUT_UNITS = 2.0
+
+
+def add_product(gram: torch.Tensor, block: torch.Tensor) -> None:
+    """Add block @ block.T to the lower half of `gram`, in float64.
+
+    A card's library may add all the terms of an entry one after the other. Of equal signs, n of
+    them are then off by up to n / 2 unit round-offs, so that they are added in pieces: (128 + k /
+    2) units for a piece, and m / 2048 for the pieces, are within `entries.rounding`.
+
+    Args:
+        gram: shape (k, k).
+        block: float64, shape (k, p).
+    """
+    order, length = block.shape
+    piece = PIECE + order
+    if order < SMALL_ORDER:
+        piece = PIECE
+        whole = length - length % piece
+        parts = block[:, :whole].reshape(order, -1, piece).transpose(0, 1)
+        gram.add_(torch.bmm(parts, parts.mT).sum(dim=0))
+        block = block[:, whole:]
+    for first in range(0, block.shape[1], piece):
+        part = block[:, first : first + piece]
+        for start, stop in _panels(order):
+            gram[start:, start:stop].addmm_(part[start:], part[start:stop].T)
+
+
+def add_exact_products(gram: torch.Tensor, block: torch.Tensor, most: int) -> bool:
+    """As `add_product` from float32 products, where `most` slices make up the block.
+
+    Returns:
+        Whether they do; `gram` is as it was otherwise.
+    """
+    power = _powers(block)
+    slices = _slices(block / power, power, most)
+    if slices is None:
+        return False
+    count = len(slices)
+    summed = torch.zeros_like(gram)
+    for first in range(0, block.shape[1], SLICE_LENGTH):
+        piece = slices[:, :, first : first + SLICE_LENGTH]
+        for one in range(count):
+            for other in range(count):
+                weight = 2.0 ** (-SLICE_BITS * (one + other + 2))
+                for start, stop in _panels(len(block)):
+                    product = piece[one, start:] @ piece[other, start:stop].T
+                    summed[start:, start:stop].add_(product, alpha=weight)
+    gram.add_(summed.mul_(power).mul_(power.T))
+    return True
+
+
+def _panels(order: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, order, PANEL):
+        yield start, min(start + PANEL, order)
+
+
+def _powers(block: torch.Tensor) -> torch.Tensor:
+    """For each line the power of two just above its largest entry, shape (k, 1)."""
+    largest = block.abs().amax(dim=1, keepdim=True)
+    # The quotient is 2^exponent exactly; a function of the exponent might round.
+    quotient = largest / torch.frexp(largest).mantissa
+    return torch.where(largest > 0, quotient, torch.ones_like(largest))
+
+
+def _slices(lines: torch.Tensor, power: torch.Tensor, most: int) -> torch.Tensor | None:
+    """The slices of lines within [-1, 1], float32, shape (count, k, p); None if `most` are few."""
+    order = len(lines)
+    allowed = (LEFT_OUT_UNITS / 2.0 * 2.0**-53) ** 2 / order * _squares(lines, power)
+    left = lines
+    found: list[torch.Tensor] = []
+    while len(found) < most:
+        scaled = left * 2.0**SLICE_BITS
+        whole = scaled.round()
+        found.append(whole.float())
+        left = scaled - whole
+        if _squares(left, power) * 2.0 ** (-2 * SLICE_BITS * len(found)) <= allowed:
+            return torch.stack(found)
+    return None
+
+
+def _squares(lines: torch.Tensor, power: torch.Tensor) -> float:
+    """The sum of squares of the lines times their powers."""
+    return float(((lines * lines).sum(dim=1, keepdim=True) * power * power).sum())

@@ -99,12 +99,10 @@ def real(path: PurePath | str) -> str:
 
 def look_anew(paths: Iterable[PurePath]) -> None:
     """What names stand for that can be moved is asked again: another analysis of these begins."""
-    movable = [path for path in paths if isinstance(path, RemotePath) and path.scheme == "hf"]
-    if movable:
-        from rankscope.remote.hub import forget_pins, look_ahead
+    if any(isinstance(path, RemotePath) and path.scheme == "hf" for path in paths):
+        from rankscope.remote.hub import forget_pins
 
         forget_pins()
-        look_ahead(movable)
 
 
 def fixed(path: PurePath) -> PurePath:

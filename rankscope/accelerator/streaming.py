@@ -128,7 +128,7 @@ class _Stream(Generic[T]):
         self.sums.add(receive())
         if piece.last:
             complete, self.sums = self.sums, None
-            if complete.finite:
+            if complete.sound:
                 self.batch.append(complete)
 
     def _give_up(self, piece: Piece[T]) -> None:

@@ -26,6 +26,7 @@ class Sums(Generic[T]):
         alive: which of them hold anything but zeros, shape (k,).
         total: sum of squares of all entries, a scalar.
         long_max: the largest sum of squares of a line of the long side, a scalar.
+        taken: how many entries have come.
         split: whether any block was split.
     """
 
@@ -37,6 +38,7 @@ class Sums(Generic[T]):
     alive: torch.Tensor
     total: torch.Tensor
     long_max: torch.Tensor
+    taken: int = 0
     split: bool = False
 
     @classmethod
@@ -50,6 +52,7 @@ class Sums(Generic[T]):
 
     def add(self, stored: torch.Tensor) -> None:
         """Take a block in its stored type, shape (rows, columns) as the matrix's."""
+        self.taken += stored.numel()
         block = stored.double()
         if self.scale != 1.0:
             block *= self.scale
@@ -69,9 +72,10 @@ class Sums(Generic[T]):
             add_product(self.gram, block)
 
     @property
-    def finite(self) -> bool:
-        """Whether every entry is finite, and so is the norm."""
-        return bool(self.total.isfinite())
+    def sound(self) -> bool:
+        """Whether every entry has come, is finite, and so is the norm."""
+        rows, columns = self.matrix.shape
+        return self.taken == rows * columns and bool(self.total.isfinite())
 
     @property
     def route(self) -> Route:

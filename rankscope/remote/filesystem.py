@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from rankscope.errors import UsageError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # A listing is believed for so long: one look at a run's snapshots asks for each of them, while
 # `watch` looks again after two seconds and must see what came.
 FRESH_SECONDS = 2.0
+
+ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ def filesystem_of(path: RemotePath) -> AbstractFileSystem:
     if service.protocol == "hf":
         from huggingface_hub.constants import ENDPOINT
 
-        return _hub(ENDPOINT)
+        with ONE_AT_A_TIME:  # threads that ask first at once would each make their own
+            return _hub(ENDPOINT)
     return fsspec.filesystem(service.protocol, **_options(service.protocol))
 
 

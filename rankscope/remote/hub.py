@@ -12,9 +12,7 @@ push in the middle of an analysis then changes nothing of it. What is shown stay
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import PurePath
@@ -33,10 +31,6 @@ Where = TypeVar("Where", bound=RemotePath)
 
 SCHEME = "hf"
 COMMIT = re.compile(r"[0-9a-f]{40}")  # the name of a commit, as git writes it in full
-
-# As many as the client itself asks for at a time where it lists a large tree (`HfFileSystem`,
-# max_workers).
-AT_A_TIME = 16
 
 KNOWN_COMMITS = 2**16  # of as many revisions; no repository is known with a tenth of it
 
@@ -58,26 +52,6 @@ def pinned(path: Where) -> Where:
 def forget_pins() -> None:
     """Ask anew what revisions stand for: another analysis begins in this process."""
     _commit.cache_clear()
-
-
-def look_ahead(paths: Sequence[RemotePath]) -> None:
-    """Ask what many paths stand for and what is there, several at a time.
-
-    Looked at one by one, as paths are, each revision takes three requests that are waited for; what
-    the hub refuses is told when it is asked for by itself.
-    """
-    from rankscope.remote.filesystem import filesystem_of
-
-    files = filesystem_of(paths[0])  # one for all threads
-
-    def look(path: RemotePath) -> None:
-        with suppress(OSError):
-            url = str(pinned(path))
-            asked(lambda: files.ls(url, detail=False))
-
-    with ThreadPoolExecutor(min(AT_A_TIME, len(paths))) as pool:
-        for _ in pool.map(look, paths):
-            pass
 
 
 def revisions(repository: PurePath | str, pattern: str) -> list[RemotePath]:

@@ -90,6 +90,24 @@ class TestShortOfMemory:
         assert found[1] is None
         assert None not in (found[0], *found[2:])
 
+    @pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
+    def test_a_block_that_is_refused_is_not_left_out(
+        self, at: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of three blocks of the first matrix and two of the second; those after it still come."""
+        monkeypatch.setattr(streaming, "BLOCK_ELEMENTS", 20 * 10)
+        right = summing.Sums.add
+        calls: list[object] = []
+
+        def refuses(sums: summing.Sums[ArrayMatrix], stored: torch.Tensor) -> None:
+            calls.append(sums)
+            if len(calls) == at:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            right(sums, stored)
+
+        monkeypatch.setattr(summing.Sums, "add", refuses)
+        assert None not in solved([*matrices(1), *matrices(2, 20, 20)])
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -160,6 +178,16 @@ class TestAWrongSolver:
 
         monkeypatch.setattr(summing, "add_product", forgets)
         assert [one is None for one in solved(matrices(3))] == [False, True, False]
+
+    def test_a_matrix_of_which_a_block_never_came(self) -> None:
+        """The norm is of the rest as well, so that only counting can tell."""
+
+        class Short(ArrayMatrix):
+            def blocks(self, axis: Literal[0, 1], max_elements: int) -> Iterator[Array]:
+                yield next(super().blocks(axis, 20 * 10))
+
+        good = matrices(1)
+        assert [one is None for one in solved([Short(good[0].array), *good])] == [True, False]
 
     def test_what_does_not_converge_is_left_out_alone(
         self, monkeypatch: pytest.MonkeyPatch

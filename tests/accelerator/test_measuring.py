@@ -280,6 +280,8 @@ def test_what_a_card_s_process_dies_of_is_measured_on_the_cpu(
     monkeypatch.setattr(measuring, "devices_for", lambda *_: ("cuda:0",))
     monkeypatch.setattr(measuring, "device_executor", dying)
     there = analyze(model, store=False, device="cuda")
+    assert {row["status"] for row in there.matrices} == {"ok"}
+    assert len(there.matrices) == count
     assert there.matrices == analyze(model, store=False, device="cpu").matrices
 
 

@@ -545,8 +545,9 @@ def test_titles_are_whole_in_a_narrow_window(browser: Browser, file: Path) -> No
           return {
             figure: box(plot),
             titles: [...plot.querySelectorAll(".annotation-text")].map(box),
-            panels: [...plot.querySelectorAll(".plotclip")].map(box),
-            axes: [...plot.querySelectorAll(".subplot .bg, .bglayer .bg")].map(box),
+            panels: Object.keys(plot._fullLayout).filter((key) => /^yaxis\\d*$/.test(key))
+              .map((key) => plot._fullLayout[key])
+              .map(({ _offset, _length }) => plot.getBoundingClientRect().top + _offset + _length),
           };
         }
     """
@@ -562,6 +563,9 @@ def test_titles_are_whole_in_a_narrow_window(browser: Browser, file: Path) -> No
                 assert title["left"] >= found["figure"]["left"], width
                 assert title["right"] <= found["figure"]["right"], width
                 assert title["top"] >= found["figure"]["top"], width
-                above = [one["bottom"] for one in found["axes"] if one["top"] < title["top"]]
-                assert all(bottom <= title["top"] for bottom in above), width
+            # Each stands below the panel before it.
+            lower = sorted(found["titles"], key=lambda one: one["top"])[1:]
+            for bottom, title in zip(sorted(found["panels"]), lower, strict=False):
+                assert bottom <= title["top"], width
+            assert len(found["panels"]) == len(found["titles"])
         assert not overflow(page)

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 RUN ?= runs/digits
 # Everything: tests use the real libraries.
-EXTRAS := train,baselines,plot,report,pandas,polars,parquet,transformers,lightning,tensorboard,wandb,gguf,docs,dev
+EXTRAS := train,baselines,plot,report,pandas,polars,parquet,transformers,lightning,tensorboard,wandb,gguf,remote,dask,docs,dev
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint types docs slow bench studies clean

@@ -7,31 +7,22 @@ shared, and what one process does alone tells little of what each of several doe
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rankscope.api import Asked, asked_of, table_of
 from rankscope.blas import blas_threads
 from rankscope.dtypes import FLOATS, numpy_dtype
 from rankscope.executors import ProcessExecutor, available_cores
-from rankscope.matrices import Selection, select
-from rankscope.measure import How
-from rankscope.question import Question
+from rankscope.overheads import command_seconds, overheads, seconds_of
 from rankscope.rates import Curve, Rates, Speeds, Storage
 from rankscope.solvers.entries import Block, EntryNorms
-from rankscope.worker import Task, list_checkpoint, measure_task
 
 # Between them, straight between logarithms. The last eigenproblem takes a fifth of a second and
 # is larger than most caches; what is larger still follows from the rate of memory.
@@ -44,11 +35,8 @@ CONVERTED = 2**20  # elements: 8 MiB, as a block is larger than the nearest cach
 
 MOST_PROCESSES = 8  # at a time: more cores wait for the same memory in the same way
 ROUNDS = 2  # of each process, of which the median counts
-ENOUGH_SECONDS = 0.01  # a shorter call is repeated: another process may have had the core
 
-TINY, MANY = 8, 65  # order and number of the matrices whose overhead is measured
 THREAD_PAIRS = 3  # of one thread and all
-ROW_PAIRS = 5  # of the table with and without its rows, of which the median difference counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +52,12 @@ class _Sampling:
 class _Sampled:
     """When a process began, by the wall clock; and of each round the speeds, and how long it took.
 
-    Rounds do the same, so that their times tell how far the machine can be relied on.
+    Rounds do the same, so that their times tell how far the machine can be relied on. `share` is of
+    processor time in all of it.
     """
 
     begun: float
+    share: float
     rounds: tuple[tuple[Speeds, float], ...]
 
 
@@ -89,7 +79,7 @@ def measured_rates(
     one = _Sampling(largest, types, 1)
     with blas_threads(1):
         alone = _sample(one).rounds
-        task, matrix, row = _overheads()
+        task, matrix, row = overheads()
     begun = time.time()
     several = _Sampling(largest, types, ROUNDS)
     found = [
@@ -106,12 +96,13 @@ def measured_rates(
         alone=_middle([speeds for speeds, _ in alone]),
         together=_middle([speeds for speeds, _ in rounds]),
         threaded=_threaded(min(largest, GRAM_ORDERS[-1]), cores),
-        command=_command_seconds(),
+        command=command_seconds(),
         workers=max(0.0, statistics.median(one.begun for one in found) - begun),
         task=task,
         matrix=matrix,
         row=row,
         spread=(times[-1] - times[0]) / 2 / statistics.median(times),
+        share=statistics.mean(one.share for one in found),
         seconds=time.perf_counter() - started,
         storage=storage,
     )
@@ -121,11 +112,13 @@ def _sample(job: _Sampling) -> _Sampled:
     begun = time.time()
     _product_rate(64)  # the first call of a BLAS prepares its memory
     rounds = []
+    wall, processor = time.perf_counter(), time.process_time()
     for _ in range(job.rounds):
         start = time.perf_counter()
         speeds = _speeds(job)
         rounds.append((speeds, time.perf_counter() - start))
-    return _Sampled(begun, tuple(rounds))
+    share = (time.process_time() - processor) / (time.perf_counter() - wall)
+    return _Sampled(begun, min(1.0, share), tuple(rounds))
 
 
 def _speeds(job: _Sampling) -> Speeds:
@@ -140,10 +133,10 @@ def _speeds(job: _Sampling) -> Speeds:
         gram=tuple((n, _product_rate(n)) for n in _up_to(GRAM_ORDERS, job.largest)),
         eigen=_decompositions(_symmetric, np.linalg.eigvalsh, _up_to(EIGEN_ORDERS, job.largest)),
         svd=_decompositions(_triangle, _values, _up_to(SVD_ORDERS, job.largest)),
-        qr=qr / _seconds(lambda: np.linalg.qr(tall, mode="r")),
+        qr=qr / seconds_of(lambda: np.linalg.qr(tall, mode="r")),
         bandwidth=_bandwidth(),
         convert=tuple((name, _conversion(numbers, name)) for name in job.dtypes),
-        hashing=len(content) / _seconds(lambda: hashlib.sha256(content).digest()),
+        hashing=len(content) / seconds_of(lambda: hashlib.sha256(content).digest()),
     )
 
 
@@ -153,21 +146,11 @@ def _up_to(orders: Sequence[int], largest: int) -> list[int]:
     return list(orders[: len(below) + 1])
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    """The median of as many calls as make `ENOUGH_SECONDS`, or the only one of a long one."""
-    times: list[float] = []
-    while sum(times) < ENOUGH_SECONDS:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def _product_rate(order: int) -> float:
     """flop/s of the Gram product, of blocks four times as long as the small side."""
     block = np.ones((order, 4 * order))
     out = np.empty((order, order))
-    return 4.0 * order**3 / _seconds(lambda: np.matmul(block, block.T, out=out))
+    return 4.0 * order**3 / seconds_of(lambda: np.matmul(block, block.T, out=out))
 
 
 def _symmetric(order: int) -> Block:
@@ -192,14 +175,14 @@ def _decompositions(
     found = []
     for order in orders:
         matrix = make(order)
-        found.append((order, _seconds(partial(decompose, matrix))))
+        found.append((order, seconds_of(partial(decompose, matrix))))
     return tuple(found)
 
 
 def _bandwidth() -> float:
     matrix = np.ones((BANDWIDTH_ORDER, BANDWIDTH_ORDER))
     vector = np.ones(BANDWIDTH_ORDER)
-    return matrix.nbytes / _seconds(lambda: matrix @ vector)
+    return matrix.nbytes / seconds_of(lambda: matrix @ vector)
 
 
 def _conversion(numbers: Block, dtype: str) -> float:
@@ -212,7 +195,7 @@ def _conversion(numbers: Block, dtype: str) -> float:
         np.multiply(stored, 1.0, out=block, dtype=np.float64, casting="unsafe")
         norms.add_long(block)
 
-    return _seconds(convert) / stored.size
+    return seconds_of(convert) / stored.size
 
 
 def _middle(rounds: Sequence[Speeds]) -> Speeds:
@@ -238,70 +221,15 @@ def _threaded(order: int, cores: int) -> tuple[float, float]:
     """
     if cores < 2:
         return 1.0, 1.0
-    matrix = _symmetric(max(TINY, order))
+    matrix = _symmetric(max(GRAM_ORDERS[0], order))
 
     def pair(call: Callable[[], object]) -> float:
         seconds = []
         for threads in (1, cores):
             with blas_threads(threads):
-                seconds.append(_seconds(call))
+                seconds.append(seconds_of(call))
         return seconds[0] / seconds[1]
 
     calls = (lambda: np.matmul(matrix, matrix.T), lambda: np.linalg.eigvalsh(matrix))
     first, second = (statistics.median(pair(call) for _ in range(THREAD_PAIRS)) for call in calls)
     return first, second
-
-
-def _overheads() -> tuple[float, float, float]:
-    """Seconds of a task, of a matrix in it, and of a row of the table, beside all arithmetic."""
-    columns = Question().columns()
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = {}
-        for count in (1, MANY):
-            path = _tiny(Path(folder) / f"{count}.safetensors", count)
-            listed = list_checkpoint(path)
-            if not isinstance(listed, tuple):
-                raise AssertionError("a file that was just written is sound")
-            task = Task(path, select(listed[0], Selection())[0], "auto", columns)
-            seconds[count] = _seconds(partial(measure_task, task))
-        matrix = max(0.0, (seconds[MANY] - seconds[1]) / (MANY - 1))
-        asked = asked_of(how=How(workers=1, store=False))
-        rows = [_row_seconds(path, task, asked) for _ in range(ROW_PAIRS)]
-    row = max(0.0, statistics.median(rows)) / MANY
-    return max(0.0, seconds[1] - matrix), matrix, row
-
-
-def _row_seconds(path: Path, task: Task, asked: Asked) -> float:
-    """What a table takes longer than its matrices; both at once, for the machine changes."""
-    start = time.perf_counter()
-    measure_task(task)
-    middle = time.perf_counter()
-    table_of(path, asked=asked)
-    return time.perf_counter() - middle - (middle - start)
-
-
-def _command_seconds() -> float:
-    """From the start of a process to its end, of `analyze` on next to nothing."""
-    root = str(Path(__file__).parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    with tempfile.TemporaryDirectory() as folder:
-        path = _tiny(Path(folder) / "1.safetensors", 1)
-        command = [sys.executable, "-m", "rankscope", "analyze", str(path), "--no-store"]
-        start = time.perf_counter()
-        subprocess.run(  # noqa: S603 - our own
-            command,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        return time.perf_counter() - start
-
-
-def _tiny(path: Path, count: int) -> Path:
-    """A file of so many tiny matrices."""
-    from safetensors.numpy import save_file
-
-    save_file({f"w{i}": np.eye(TINY, dtype=np.float32) for i in range(count)}, path)
-    return path

@@ -142,6 +142,8 @@ class Rates:
         row: seconds of a matrix in the process that collects them.
         spread: how far rounds of the same measurement lay apart: half of slowest minus fastest,
             over the median.
+        share: of the time, that this machine's cores were given to it; less than 1 where others
+            use them.
         seconds: what measuring took.
         storage: of the place that the plan is for.
     """
@@ -158,6 +160,7 @@ class Rates:
     matrix: float
     row: float
     spread: float
+    share: float
     seconds: float
     storage: Storage
 
@@ -210,7 +213,7 @@ def rates_of(path: Path, value: object) -> Rates:
         raise found.wrong("schema", f'"{SCHEMA}"')
     storage = found.needed("storage", found.object("storage"))
     cold = storage.number("cold", 0.0)
-    numbers = ("command", "workers", "task", "matrix", "row", "spread", "seconds")
+    numbers = ("command", "workers", "task", "matrix", "row", "spread", "share", "seconds")
     first, second = _numbers(path, found.array("threaded"), 2)
     return Rates(
         machine=found.text("machine") or "",

@@ -35,6 +35,7 @@ def test_every_rate_is_a_number_above_zero(rates: Rates) -> None:
     # Differences, which the noise of a busy machine may hide.
     assert min(rates.workers, rates.task, rates.matrix, rates.row, rates.spread) >= 0
     assert min(rates.threaded) > 0
+    assert 0 < rates.share <= 1
     assert 1 <= rates.processes <= rates.cores == available_cores()
 
 

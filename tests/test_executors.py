@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -25,6 +25,7 @@ from rankscope.executors import (
     SideBySideExecutor,
     ThreadExecutor,
     available_cores,
+    processes,
 )
 from rankscope.executors.processes import FEEDER
 from tests.contracts.executor import (
@@ -64,6 +65,15 @@ def test_side_by_side_a_dead_process_does_not_stop_the_others() -> None:
     assert sorted(one.item for one in done) == sorted(items)
     for one in done:
         assert one == Done(one.item, None, lost=True) if one.item < 0 else one.result == one.item
+
+
+def test_a_pool_ends_while_another_one_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that feeds the other's workers is listed before it can be joined."""
+    starting = threading.Thread(target=print, name=FEEDER)
+    right = threading.enumerate
+    monkeypatch.setattr(threading, "enumerate", lambda: [*right(), starting])
+    monkeypatch.setattr("rankscope.executors.processes._end", _end_beside(starting))
+    assert [done.result for done in ProcessExecutor(1).run(square, [3])] == [9]
 
 
 def test_side_by_side_each_draws_when_it_is_free() -> None:
@@ -122,6 +132,16 @@ def test_an_item_that_always_kills_is_lost_alone(workers: int, items: list[int])
     assert sorted(one.item for one in done) == sorted(items)
     for one in done:
         assert one == Done(one.item, None, lost=True) if one.item < 0 else one.result == one.item
+
+
+def _end_beside(starting: threading.Thread) -> Callable[..., None]:
+    """How a pool ends that knows nothing of this thread."""
+    right = processes._end
+
+    def end(pool: Any, others: Sequence[threading.Thread], *, kill: bool) -> None:
+        right(pool, [one for one in others if one is not starting], kill=kill)
+
+    return end
 
 
 class BreakingPool:

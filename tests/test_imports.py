@@ -66,8 +66,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("figures", "pages"),
     ("showing", "spectra"),
     ("api",),
-    ("calibration", "certifying", "comparing", "live", "release"),
-    ("planning", "plotting", "reporting", "textplot"),
+    ("certifying", "comparing", "live", "overheads", "release"),
+    ("calibration", "plotting", "reporting", "textplot"),
+    ("planning",),
     ("cli", "pytest_plugin"),
     ("__main__", "rankscope"),  # `rankscope` is rankscope/__init__.py, which hands names out
 )

@@ -52,6 +52,7 @@ RATES = Rates(
     matrix=0.001,
     row=1e-4,
     spread=0.1,
+    share=1.0,
     seconds=1.0,
     storage=Storage("/data", 1.0, 4e9, None, 1000),
 )

@@ -8,9 +8,10 @@ from typing import Generic
 import torch
 
 from rankscope.accelerator.reading import T
-from rankscope.accelerator.splitting import add_exact_products, add_product
+from rankscope.accelerator.splitting import add_exact_products
 from rankscope.records import Route
 from rankscope.solvers.entries import EntryNorms, small_side
+from rankscope.solvers.torchsum import add_product
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from rankscope.errors import InputRejected, UsageError
 from rankscope.extras import needs
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Security
 
 CONNECT_SECONDS = 10.0  # a scheduler that is there answers in milliseconds
 MOMENT_SECONDS = 2.0  # workers that come sooner need no message
@@ -119,21 +119,38 @@ def _client(where: Where, stack: ExitStack) -> tuple[Client, float]:
 def _client_of(address: str) -> Client:
     from distributed import Client
 
+    security = _security_for(address)
     try:
         with warnings.catch_warnings():
             # Dask's own list of versions: those that matter here are compared by us.
             warnings.simplefilter("ignore")
-            return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            return Client(address, timeout=CONNECT_SECONDS, security=security, set_as_default=False)
     except (OSError, ImportError) as error:
         raise ClusterUnavailable(
             f"no scheduler answers at {address} within {CONNECT_SECONDS:.0f} s "
             f"({_first_line(error)}): is it running, and reachable from here?"
         ) from error
-    except (TypeError, RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"{address}: {_first_line(error)}; a tls:// scheduler needs distributed.comm.tls of "
-            "Dask's configuration"
-        ) from error
+
+
+def _security_for(address: str) -> Security:
+    """Dask's configuration of TLS, if it fits the address.
+
+    Looked at here because a client that fails for it half made blocks the next one, when it is
+    collected in the thread of that.
+    """
+    from distributed import Security
+
+    try:
+        security = Security()
+        speaks = security.get_connection_args("client")["ssl_context"] is not None
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise UsageError(f"distributed.comm.tls of Dask's configuration: {error}") from error
+    encrypted = address.startswith("tls:")
+    if encrypted and not speaks:
+        raise UsageError(f"{address} needs distributed.comm.tls of Dask's configuration")
+    if security.require_encryption and not encrypted:
+        raise UsageError(f"{address}: Dask's configuration requires encryption, a tls:// address")
+    return security
 
 
 def _close(client: Client) -> None:

@@ -130,7 +130,8 @@ def _end(pool: Any, others: Sequence[threading.Thread], *, kill: bool) -> None:
     """
     pool.shutdown(wait=True, kill_workers=kill)
     for thread in threading.enumerate():
-        if thread.name == FEEDER and thread not in others:
+        # One that is just starting, which is listed too, belongs to a pool beside this one.
+        if thread.name == FEEDER and thread not in others and thread.is_alive():
             thread.join(FEEDER_SECONDS)
 
 

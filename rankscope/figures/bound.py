@@ -1,7 +1,7 @@
 """The rank beside the bounds on it: over the steps of a run, and for each matrix at its end.
 
-Of several runs the means over the matrices of each. Hollow is what is vacuous: a bound that is no
-less than min(rows, columns) says nothing.
+Of several runs the means over the matrices of each. Hollow and thin is what is vacuous: a bound
+that is no less than min(rows, columns) says nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from rankscope.errors import UsageError
 from rankscope.figures import house
 from rankscope.figures.boundmarks import BOUNDS, names_of, steps_of, told_of
 from rankscope.figures.columns import Drawn, drawn_columns, key_at, measured_rows
-from rankscope.figures.dots import FOOT, FULL, ROW, dot_columns
+from rankscope.figures.dots import FOOT, FULL, ROW, dot_columns, longest_line, rows_height
 from rankscope.figures.groups import MEANS, beside_names, name_letters, named_rows
 from rankscope.figures.runs import apart, told_sources
-from rankscope.figures.words import distinct, shorter, titled
+from rankscope.figures.words import in_lines, titled
 from rankscope.palette import LIGHT
 from rankscope.scene import Scene
 from rankscope.table import Table
@@ -33,7 +33,7 @@ MANY_RUNS = 48  # below each other
 
 TITLE = 0.2  # inches, of what stands above axes
 
-VACUOUS = "hollow: vacuous"
+VACUOUS = "hollow, thin: vacuous"
 
 
 def bound_figure(scene: Scene, metric: str | None, width: float) -> Figure:
@@ -106,8 +106,8 @@ def _of_runs(
         )
     told_as = apart(table) if len(table.runs) == len(sources) else told_sources(table).texts
     ends = [last_step([row for row in table.matrices if row["source"] == one]) for one in told_as]
-    named = distinct([shorter(text, name_letters(width)) for text in told_as.values()])
-    figure, places = _blank(table, columns, width, named, [ROW * len(sources) + FOOT])
+    named = in_lines(list(told_as.values()), name_letters(width))
+    figure, places = _blank(table, columns, width, named, [rows_height(named) + FOOT])
     entries: dict[str, Artist] = {}
     for column, (place,) in zip(columns, places, strict=True):
         axes = figure.add_subplot(place)
@@ -129,7 +129,7 @@ def _blank(
     more: str = "",
 ) -> tuple[Figure, list[list[SubplotSpec]]]:
     """The empty figure, and for each threshold its places, as high as `parts` below each other."""
-    across = dot_columns(width, max(map(len, names)), len(columns))
+    across = dot_columns(width, longest_line(names), len(columns))
     bands = -(-len(columns) // across)
     told = [columns[0].words, *(name for name, _, _ in BOUNDS.values()), FULL, VACUOUS]
     height = house.HEAD + bands * (sum(parts) + TITLE)

@@ -32,6 +32,10 @@ BOUNDS: Mapping[str, tuple[str, str, str]] = {
 # Points. What is drawn first is wider: the bounds are often equal, and lie on each other.
 WIDE = {CLOSED: 2.4, EXACT: 1.4, MEASURED: 0.7}
 
+# Points, of a bound that says nothing; bounds that lie on each other differ in their dashes.
+THIN = 0.5
+DASHES = {CLOSED: ":", EXACT: "--", MEASURED: "-."}
+
 # Numbers on the axes of the bounds, the latter as narrow as axes of dots are.
 UPWARDS, ACROSS = 8, 4
 
@@ -70,7 +74,7 @@ def told_of(table: Table, rows: Sequence[Row], column: Drawn, *, mean: bool) -> 
 def steps_of(
     axes: Axes, steps: Sequence[int], told: Sequence[Told], column: Drawn
 ) -> dict[str, Artist]:
-    """Draws lines over the steps, their points hollow where vacuous; returns what a legend says."""
+    """Draws lines over the steps, hollow and thin where vacuous; returns what a legend says."""
     entries: dict[str, Artist] = {}
     (entries[column.words],) = axes.plot(
         steps, [one.rank for one in told], color=LIGHT.unordered[0], marker="o"
@@ -79,21 +83,22 @@ def steps_of(
         values = [one.bounds[name] for one in told]
         if all(map(math.isnan, values)):
             continue
+        speaks = [one.bounds[name] < one.full for one in told]
         (entries[words],) = axes.plot(
             steps,
             values,
             color=colour,
-            linewidth=WIDE[name],
+            linewidth=THIN,
+            linestyle=DASHES[name],
             marker=marker if len(steps) <= MANY_MARKERS else "",
             markersize=4,
             markerfacecolor="white",
         )
-        kept = [i for i, one in enumerate(told) if one.bounds[name] < one.full]
         axes.plot(
-            [steps[i] for i in kept],
-            [values[i] for i in kept],
+            steps,
+            [value if says else math.nan for value, says in zip(values, speaks, strict=True)],
             color=colour,
-            linestyle="",
+            linewidth=WIDE[name],
             marker=marker if len(steps) <= MANY_MARKERS else "",
             markersize=4,
         )

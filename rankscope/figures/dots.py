@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROW = 0.155  # inches, of a name
+LINE = 0.12  # inches, of each further line of one
 
 FOOT = 0.55  # inches, of the axis below them
 
@@ -46,6 +47,16 @@ class Dots:
 def dot_columns(width: float, letters: int, count: int) -> int:
     """How many axes of dots stand side by side to the right of names of so many letters."""
     return house.columns_of(width - letters * LETTER - 0.2, LEAST_WIDTH, count)
+
+
+def rows_height(names: Sequence[str]) -> float:
+    """Inches that names below each other take; each as many as the one of the most lines."""
+    return len(names) * (ROW + LINE * max(name.count("\n") for name in names))
+
+
+def longest_line(names: Sequence[str]) -> int:
+    """The letters of the longest line of some names."""
+    return max(len(line) for name in names for line in name.split("\n"))
 
 
 def dot_rows(axes: Axes, names: Sequence[str], dots: Sequence[Dots]) -> dict[str, Artist]:

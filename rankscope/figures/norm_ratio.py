@@ -74,15 +74,23 @@ def _left_out(table: Table, drawn: Sequence[str]) -> str:
     return f"; not drawn, no ratio of two snapshots: {named}" if rest else ""
 
 
+def _why_none(table: Table) -> str:
+    """Why there is no ratio, as the rows of later snapshots say."""
+    first = {row["source"]: row["step"] for row in reversed(table.summary)}
+    later = [row for row in table.matrices if row["step"] != first[row["source"]]]
+    reason = next(filter(None, (row["notes"].get(RATIO) for row in later)), None)
+    if reason is None:
+        return "norm-ratio needs two snapshots of a run"
+    return f"no ratio of norms to draw: {reason}"
+
+
 def _runs(table: Table) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in table.matrices:
         if row.get(RATIO) is not None:
             found.setdefault(row["source"], [])
     if not found:
-        raise UsageError(
-            "norm-ratio needs two snapshots of a run; spectrum, rank and heatmap do without"
-        )
+        raise UsageError(f"{_why_none(table)}; spectrum, rank and heatmap do without")
     if len(found) > MANY_RUNS:
         raise UsageError(
             f"norm-ratio has room for {MANY_RUNS} runs, and {len(found)} were given; choose some"

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from rankscope.figures import house
 from rankscope.figures.columns import Drawn
-from rankscope.figures.dots import FOOT, ROW, Dots, dot_columns, dot_rows, linear_values
+from rankscope.figures.dots import (
+    FOOT,
+    Dots,
+    dot_columns,
+    dot_rows,
+    linear_values,
+    longest_line,
+    rows_height,
+)
 from rankscope.figures.groups import mean, name_letters, undrawn
 from rankscope.figures.runs import (
     AXES,
@@ -25,7 +33,7 @@ from rankscope.figures.runs import (
     told_sources,
     varied,
 )
-from rankscope.figures.words import distinct, shorter, titled
+from rankscope.figures.words import in_lines, titled
 from rankscope.palette import LIGHT
 from rankscope.rows import Row
 from rankscope.sweeps.trends import PREDICTED
@@ -206,10 +214,10 @@ def _beside_names(table: Table, columns: Sequence[Drawn], width: float) -> Figur
     """Runs of which nothing is known that varies: dots beside their names."""
     sources = {row["source"] for row in table.summary}
     told = apart(table) if len(table.runs) == len(sources) else told_sources(table).texts
-    names = distinct([shorter(text, name_letters(width)) for text in told.values()])
-    across = dot_columns(width, max(map(len, names)), len(columns))
+    names = in_lines(list(told.values()), name_letters(width))
+    across = dot_columns(width, longest_line(names), len(columns))
     bands = -(-len(columns) // across)
-    height = house.HEAD + bands * (FOOT + ROW * len(names))
+    height = house.HEAD + bands * (FOOT + rows_height(names))
     values = ends_of(table, told, columns)
     figure = house.blank(width, height, titled(table, _words(columns, values)))
     grid = figure.add_gridspec(bands, across)

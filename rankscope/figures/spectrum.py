@@ -100,8 +100,24 @@ def _spectra(axes: Axes, lines: Sequence[Line]) -> dict[str, Artist]:
         if line.told:
             entries[f"{line.told} (all 0)" if zero else line.told] = artist
     if not any(line.values[0] > 0 for line in lines):
-        axes.text(0.5, 0.5, "all 0", transform=axes.transAxes, ha="center", color=LIGHT.muted)
+        _say(axes, "all 0")
+    elif all(len(line.values) == 1 for line in lines):
+        _say(axes, "one singular\nvalue each" if len(lines) > 1 else "one singular value")
     return entries
+
+
+def _say(axes: Axes, words: str) -> None:
+    """Words in the midst of axes that have no line, over whatever threshold passes there."""
+    axes.text(
+        0.5,
+        0.5,
+        words,
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        color=LIGHT.muted,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )
 
 
 def sampled(length: int) -> NDArray[np.int64]:
@@ -131,6 +147,10 @@ def _scales(drawn: Sequence[Axes], lines: Sequence[Line], levels: Sequence[float
             axes.set_xscale("log")
         else:
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            low, high = axes.dataLim.intervalx
+            if low == high:  # one index, beside which there is none
+                axes.set_xlim(low - 0.5, high + 0.5)
+                axes.set_xticks([low])
     axes = drawn[0]
     axes.set_yscale("log")
     axes.yaxis.set_minor_locator(NullLocator())

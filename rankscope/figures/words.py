@@ -76,6 +76,26 @@ def shorter(text: str, letters: int) -> str:
     return plain(text.replace(r"\$", "$"), letters)
 
 
+def in_lines(texts: Sequence[str], letters: int) -> list[str]:
+    r"""Texts that `plain` has made, broken at their commas into lines of so many letters; distinct.
+
+    What tells one run from another may stand in its middle, which is therefore not left out.
+
+    >>> in_lines(["B = 8, μ = 0.5, weight decay = 0.1"], 20)
+    ['B = 8, μ = 0.5,\nweight decay = 0.1']
+    """
+    found = []
+    for text in texts:
+        lines: list[str] = []
+        for part in text.split(", "):
+            if lines and len(lines[-1]) + len(part) + len(", ") <= letters:
+                lines[-1] += f", {part}"
+            else:
+                lines.append(part)
+        found.append(",\n".join(shorter(line, letters) for line in lines))
+    return distinct(found)
+
+
 def plain_names(names: Sequence[str], letters: int) -> list[str]:
     """Names of matrices side by side, whole words left out where they are long; all distinct."""
     return distinct([plain(name, letters) for name in shortened_names(names, letters)])

@@ -46,7 +46,7 @@ def export(path: Path | str, sink: Sink, *, how: How | None = None) -> int:
     """
     count = 0
     try:
-        for reading in readings(Path(path), sink.latest(), sink.metrics, how or How()):
+        for reading in readings(Path(path), sink.latest(), sink.metrics, how or How(device="cpu")):
             if reading.trouble:
                 trouble = f"{printable(reading.trouble)}: no sink is told of it"
                 warnings.warn(trouble, RuntimeWarning, stacklevel=2)

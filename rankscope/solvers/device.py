@@ -94,12 +94,16 @@ def _norms(wide: Tensor) -> EntryNorms:
 def _gram(wide: Tensor, norms: EntryNorms) -> Block:
     import torch
 
+    from rankscope.solvers.torchsum import add_product
+
     # Lines of zeros give zeros that are exact; those whose squares underflow are such lines too.
     alive = torch.from_numpy(norms.small > 0).to(wide.device)
     lines = wide[alive]
     sigma = np.zeros(len(wide))
     if len(lines):
-        eigenvalues = torch.linalg.eigvalsh(lines @ lines.T).flip(0)
+        gram = torch.zeros(len(lines), len(lines), dtype=lines.dtype, device=lines.device)
+        add_product(gram, lines)
+        eigenvalues = torch.linalg.eigvalsh(gram).flip(0)
         sigma[: len(lines)] = eigenvalues.clamp(min=0.0).sqrt().cpu().numpy()
     return sigma
 

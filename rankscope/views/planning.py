@@ -11,6 +11,8 @@ from rankscope.views.report import Remark
 
 PREFIXES = ("", "k", "M", "G", "T", "P")
 
+BUSY = 0.9  # of the cores' time; what the system itself takes of an idle machine is less
+
 UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -42,6 +44,11 @@ def plan_remarks(plan: Plan) -> list[Remark]:
         f"where the workers' time goes: {shares(plan.asked)}",
         f"if every matrix needs the direct route too: {duration(plan.direct_seconds)}",
     ]
+    if rates.share < BUSY:
+        lines.append(
+            f"other programs use this machine, which gave {rates.share:.0%} of its cores' time: "
+            "the plan holds while they do"
+        )
     if plan.asked.used > rates.cores:
         lines.append(
             f"{rates.machine}: more workers than cores are taken to be on more such machines"

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from rankscope.accelerator import eigen, splitting, streaming, summing
+from rankscope.accelerator import eigen, streaming, summing
 from rankscope.accelerator.lanes import lane_of
 from rankscope.accelerator.memory import out_of_memory
 from rankscope.accelerator.reading import AHEAD, ahead, pieces
 from rankscope.accelerator.streaming import grams_on
 from rankscope.errors import InputRejected
 from rankscope.records import Spectrum
+from rankscope.solvers import torchsum
 from tests.accelerator.conftest import Memory, Solver, rates_for
 from tests.matrix import Array, ArrayMatrix
 
@@ -168,7 +169,7 @@ class TestAWrongSolver:
     def test_a_sum_that_lacks_a_block(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its eigenvalues are those of what was summed; the entries' norm is another."""
         monkeypatch.setattr(streaming, "BLOCK_ELEMENTS", 20 * 10)
-        right = splitting.add_product
+        right = torchsum.add_product
         calls: list[object] = []
 
         def forgets(gram: torch.Tensor, block: torch.Tensor) -> None:

@@ -96,7 +96,7 @@ class TestAgainstNumPy:
     def test_more_lines_than_a_panel_and_a_slice(
         self, grams: Grams, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("rankscope.accelerator.splitting.PANEL", 16)
+        monkeypatch.setattr("rankscope.solvers.torchsum.PANEL", 16)
         monkeypatch.setattr("rankscope.accelerator.splitting.SLICE_LENGTH", 32)
         array = drawn((50, 101))
         found = one(grams, array)

@@ -12,17 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankscope.accelerator import rates as module
-from rankscope.accelerator import splitting
 from rankscope.accelerator.lanes import full_float32, lane_of
 from rankscope.accelerator.rates import MOST_SLICES, Rates, rates_of
 from rankscope.accelerator.splitting import (
-    PIECE,
     SLICE_BITS,
     SLICE_LENGTH,
-    SMALL_ORDER,
     add_exact_products,
-    add_product,
 )
+from rankscope.solvers import torchsum
+from rankscope.solvers.torchsum import PIECE, SMALL_ORDER, add_product
 from tests.matrix import Array
 
 
@@ -198,4 +196,4 @@ def test_a_lane_takes_arrays_as_they_are(
 
 
 def test_panels_cover_every_line() -> None:
-    assert list(splitting._panels(2 * splitting.PANEL + 1))[-1] == (2048, 2049)
+    assert list(torchsum.panels(2 * torchsum.PANEL + 1))[-1] == (2048, 2049)

@@ -132,3 +132,14 @@ def test_rates_that_are_none_are_refused(model: Path, tmp_path: Path, text: str)
     ended = RUNNER.invoke(app, ["inspect", str(model), "--plan", "--rates", str(path)])
     assert ended.exit_code == 3
     assert "rates.json" in ended.output
+
+
+def test_a_machine_that_others_use_is_told(model: Path, rates: Path, tmp_path: Path) -> None:
+    document = json.loads(rates.read_text())
+    for share, told in ((0.5, True), (0.99, False)):
+        document["plan"]["rates"]["share"] = share
+        path = tmp_path / "other.json"
+        path.write_text(json.dumps(document))
+        options = ["inspect", str(model), "--plan", "--no-store", "--rates", str(path)]
+        ended = RUNNER.invoke(app, options)
+        assert ("gave 50% of its cores' time" in ended.stdout) is told

@@ -10,13 +10,13 @@ import pytest
 from matplotlib.axes import Axes
 
 from rankscope.errors import UsageError
-from rankscope.figures import draw
+from rankscope.figures import NARROWEST, draw
 from rankscope.figures.boundmarks import BOUNDS, told_of
 from rankscope.figures.columns import drawn_columns
 from rankscope.palette import LIGHT
 from rankscope.scene import Scene
 from tests.figures import made
-from tests.figures.legible import tick_labels
+from tests.figures.legible import faults, tick_labels
 from tests.rundirs import Recipe, diagonal, write_run
 
 RANK = LIGHT.unordered[0]
@@ -140,7 +140,7 @@ def test_each_threshold_has_a_column(run: Path) -> None:
 def test_the_legend_names_what_is_there_and_explains_hollow(run: Path) -> None:
     entries = list(made.legend_of(draw(made.scene(run, eps=LOOSE), "bound")))
     words = [words for words, _, _ in BOUNDS.values()]
-    assert entries == ["rank", *words, "full rank", "hollow: vacuous"]
+    assert entries == ["rank", *words, "full rank", "hollow, thin: vacuous"]
 
 
 def test_the_rank_that_the_theorem_is_about_can_be_drawn(run: Path) -> None:
@@ -163,6 +163,39 @@ def test_several_runs_have_a_row_each(tmp_path: Path) -> None:
     assert closed == pytest.approx({k: run["bound_closed"] for k, run in expected.items()})
     assert made.columns_of(axes, RANK) == {k: run["rank"] for k, run in expected.items()}
     assert closed["B = 2, seed 0"] < closed["B = 4, seed 0"]
+
+
+def test_a_bound_is_thick_only_where_it_says_something(tmp_path: Path) -> None:
+    """Of a batch that says something at first, then nothing: 40 rows, learning rate falls."""
+    snapshots = {5 * i: {"w": diagonal([1.0] * 40)} for i in range(5)}
+    recipe = Recipe(batch=1, lr=0.5, weight_decay=1.0, schedule=((10, 1e-3),))
+    scene = made.scene(write_run(tmp_path / "run", snapshots, recipe), eps=LOOSE)
+    upper, _ = draw(scene, "bound").axes
+    colour = BOUNDS["bound_closed"][1]
+    thin, thick = sorted(made.coloured(upper, colour), key=lambda line: line.get_linewidth())
+    rank = next(iter(made.coloured(upper, RANK)))
+    assert thin.get_linewidth() < rank.get_linewidth() < thick.get_linewidth()
+    rows = {row["step"]: row for row in scene.table.matrices}
+    assert made.y_of(thin) == [row["bound_closed"] for row in rows.values()]
+    speaks = [row["bound_closed"] < 40 for row in rows.values()]
+    assert len(set(speaks)) == 2
+    assert [not np.isnan(y) for y in made.y_of(thick)] == speaks
+
+
+def test_narrow_labels_keep_what_tells_runs_apart(tmp_path: Path) -> None:
+    for mu, decay in ((0.1, 0.1), (0.2, 0.1), (0.1, 0.5)):
+        for batch in (2, 8):
+            recipe = {"batch": batch, "lr": mu, "weight_decay": decay}
+            made.run(tmp_path / f"{batch}-{mu}-{decay}", 2, 2, **recipe)
+    figure = draw(made.scene(tmp_path, eps=0.1), "bound", width=NARROWEST)
+    (axes,) = figure.axes
+    labels = [one.get_text().replace("\n", " ") for one in axes.get_yticklabels()]
+    assert sorted(labels) == sorted(
+        f"B = {batch}, \N{GREEK SMALL LETTER MU} = {mu}, weight decay = {decay}"
+        for mu, decay in ((0.1, 0.1), (0.2, 0.1), (0.1, 0.5))
+        for batch in (2, 8)
+    )
+    assert faults(figure) == []
 
 
 class TestRefused:

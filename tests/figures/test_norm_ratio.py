@@ -11,6 +11,7 @@ import pytest
 from rankscope.errors import UsageError
 from rankscope.figures import draw
 from tests.figures import made
+from tests.rundirs import Recipe, write_run
 
 
 def test_a_line_a_matrix(tmp_path: Path) -> None:
@@ -62,6 +63,13 @@ def test_one_ratio_is_a_dot(tmp_path: Path) -> None:
 def test_a_model_has_none(tmp_path: Path) -> None:
     path = made.saved(tmp_path / "m.safetensors", {"w": np.eye(3)})
     with pytest.raises(UsageError, match=r"needs two snapshots.*spectrum, rank and heatmap do"):
+        draw(made.scene(path), "norm-ratio")
+
+
+def test_of_zeros_it_is_told_why_there_is_none(tmp_path: Path) -> None:
+    zeros = {step: {"w": np.zeros((3, 3))} for step in (0, 10)}
+    path = write_run(tmp_path / "run", zeros, Recipe())
+    with pytest.raises(UsageError, match="no ratio of norms to draw: the matrix is zero; spectrum"):
         draw(made.scene(path), "norm-ratio")
 
 

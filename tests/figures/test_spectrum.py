@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from rankscope.errors import InputRejected
 from rankscope.figures import draw
 from tests.figures import made
+from tests.figures.legible import faults, tick_labels
 
 FEW = {"a.weight": made.matrix(9, 7, 4), "b.weight": made.matrix(5, 12, 5)}
 MODEL = made.transformer(5, experts=3)
@@ -80,6 +81,14 @@ class TestFewMatrices:
     def test_nothing_but_zeros_says_so(self, tmp_path: Path) -> None:
         figure = spectra(made.saved(tmp_path / "m.safetensors", {"zero": np.zeros((3, 3))}))
         assert [text.get_text() for text in figure.axes[0].texts] == ["all 0"]
+
+    def test_where_there_is_one_value_it_is_told(self, tmp_path: Path) -> None:
+        arrays = {"one": np.array([[2.0]]), "other": np.array([[-3.0]])}
+        figure = spectra(made.saved(tmp_path / "m.safetensors", arrays))
+        (axes,) = figure.axes
+        assert [text.get_text() for text in axes.texts] == ["one singular\nvalue each"]
+        assert [label.get_text() for label in tick_labels(axes, axes.xaxis)] == ["1"]
+        assert faults(figure) == []
 
 
 class TestModel:

@@ -39,6 +39,8 @@ THREADS = (1, 16, 64)
 
 CHECKED_ORDER = 4096  # decomposed for real, against what the rates say of it
 
+QUIET, TRIES = 0.95, 8  # of the cores' time: with less, the rates are those of a busy machine
+
 SMALL_K, WIDE_K = 16, 8192
 SMALL_STEPS, WIDE_STEPS = [10_000, 100_000, 300_000], [3_000]
 
@@ -91,8 +93,7 @@ def bench_scale(folder: Path) -> None:
 
 def measured(folder: Path) -> Constants:
     """The constants, in about two minutes."""
-    nowhere = Storage("", None, 5e9, None, 0)
-    rates = measured_rates(nowhere, scalemodel.WIDTH, ["bfloat16"])
+    rates = _quiet_rates()
     index = scaleconstants.sparse_70b(folder / "llama-70b")
     return Constants(
         rates,
@@ -105,12 +106,21 @@ def measured(folder: Path) -> Constants:
     )
 
 
+def _quiet_rates() -> Rates:
+    """The rates of a machine that is our own, or of the quietest of a few tries."""
+    nowhere = Storage("", None, 5e9, None, 0)
+    found: list[Rates] = []
+    while len(found) < TRIES and (not found or found[-1].share < QUIET):
+        found.append(measured_rates(nowhere, scalemodel.WIDTH, ["bfloat16"]))
+    return max(found, key=lambda rates: rates.share)
+
+
 def _checked(rates: Rates) -> float:
     matrix = np.random.default_rng(0).standard_normal((CHECKED_ORDER, CHECKED_ORDER))
     matrix = matrix @ matrix.T
-    begun = time.perf_counter()
+    begun = time.process_time()
     np.linalg.eigvalsh(matrix)
-    return (time.perf_counter() - begun) / rates.alone.eigen_seconds(CHECKED_ORDER)
+    return (time.process_time() - begun) / rates.alone.eigen_seconds(CHECKED_ORDER)
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -138,7 +148,11 @@ def _constants(found: Constants) -> None:
         ("eigenvalues, order 1536", f"{rates.eigen[-1][1]:.3f} s"),
         ("matrix-vector product from memory", f"{rates.bandwidth / 1e9:.1f} GB/s"),
         ("eigenvalues, order 8192, by these", f"{rates.eigen_seconds(8192):.0f} s"),
-        (f"order {CHECKED_ORDER}: measured to that", f"{found.checked:.2f}"),
+        ("share of the cores' time that was ours", f"{found.rates.share:.0%}"),
+        (
+            f"order {CHECKED_ORDER} alone: processor time to what is reckoned",
+            f"{found.checked:.2f}",
+        ),
         ("bf16 to float64 with norms", f"{1e-9 / rates.convert[0][1]:.2f} G/s"),
         ("SHA-256", f"{rates.hashing / 1e9:.2f} GB/s"),
         ("headers of a checkpoint, from memory", f"{found.listed.seconds * 1e3:.0f} ms"),

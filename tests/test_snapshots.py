@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -208,16 +209,27 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing_else(
     assert load(snapshot(tmp_path, 1, form))["w"].shape == (300, 300)
 
 
-def test_a_failed_write_is_raised_by_the_next_save(tmp_path: Path) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_failed_write_is_raised_by_the_next_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """The next one after it has failed; while it is on its way two may be in flight."""
+    gate = Gate(monkeypatch)
     with SnapshotWriter(tmp_path) as writer:
         with file_size_limit(100_000):
             writer.save(0, {"w": np.zeros((300, 300))})
-            writer.save(1, weights(1))
-            # Two may be in flight: this one waits for the first.
+            if late:
+                writer.save(1, weights(1))
+            gate.permits.release()
+            if not late:
+                wait([writer._pending[0][1]], timeout=20)
+            # The second one finds that the first has failed, the third waits for the first.
             with pytest.raises(OutputFailed, match="step-00000000"):
                 writer.save(2, weights(2))
+        gate.permits.release(3)
         writer.save(9, weights(9))  # the writer goes on
     assert snapshot(tmp_path, 9).exists()
+    assert snapshot(tmp_path, 1).exists() == late
 
 
 def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Self, cast
 
 from rankscope.blas import THREAD_VARIABLES
 from rankscope.integrations.readings import SnapshotReading
-from rankscope.question import Question
+from rankscope.integrations.sinks import checked_metrics
 from rankscope.text import printable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Follower:
 
     def __init__(self, run_dir: Path | str, sink: Sink) -> None:
         self.run_dir = Path(run_dir)
-        Question(tuple(sink.metrics)).columns()
+        checked_metrics(sink.metrics)
         self._sink: Sink | None = sink
         self._trouble = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the rest

@@ -38,6 +38,10 @@ class Saving:
     def __post_init__(self) -> None:
         # Refuses what is below 1.
         due(0, every=1 if self.every is None else self.every, burst=self.burst)
+        for sink in self.sinks:
+            from rankscope.integrations.sinks import checked_metrics
+
+            checked_metrics(sink.metrics)
 
     def due(self, after: int, step: int) -> bool:
         """Whether one of the steps above `after`, up to `step`, is to be saved."""

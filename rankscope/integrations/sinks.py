@@ -9,6 +9,7 @@ from typing import Protocol
 
 from rankscope.integrations.readings import SnapshotReading, readings
 from rankscope.measure import How
+from rankscope.question import Question
 from rankscope.text import printable
 
 
@@ -56,6 +57,17 @@ def export(path: Path | str, sink: Sink, *, how: How | None = None) -> int:
     finally:
         sink.close()
     return count
+
+
+def checked_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
+    """What a sink asks of each matrix, found out to be known before hours of training.
+
+    Raises:
+        UsageError: a metric is not known, or its parameter is out of range.
+    """
+    found = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    Question(found).columns()
+    return found
 
 
 def scalars(reading: SnapshotReading) -> Iterator[tuple[str, float]]:

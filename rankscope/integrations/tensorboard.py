@@ -8,7 +8,7 @@ from typing import Any
 
 from rankscope.extras import needs
 from rankscope.integrations.readings import SnapshotReading, edges
-from rankscope.integrations.sinks import histograms, scalars
+from rankscope.integrations.sinks import checked_metrics, histograms, scalars
 
 needs("TensorBoardSink", "tensorboard", "tensorboard")
 needs("TensorBoardSink", "torch", "tensorboard")
@@ -25,11 +25,14 @@ class TensorBoardSink:
         log_dir: of its own: TensorBoard stops looking at a file of events once there is a newer
             one beside it. A directory below that of the loop's own writer is shown beside it.
         metrics: as of `rankscope.analyze`; () for the default.
+
+    Raises:
+        UsageError: a metric is not known.
     """
 
     def __init__(self, log_dir: Path | str, *, metrics: Sequence[str] = ()) -> None:
         self.log_dir = Path(log_dir)
-        self.metrics = tuple(metrics)
+        self.metrics = checked_metrics(metrics)
         self._writer: Any = None
 
     def latest(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rankscope.extras import needs
 from rankscope.integrations.readings import SnapshotReading, edges
-from rankscope.integrations.sinks import histograms, scalars
+from rankscope.integrations.sinks import checked_metrics, histograms, scalars
 
 needs("WandbSink", "wandb", "wandb")
 
@@ -27,10 +27,13 @@ class WandbSink:
         run: what `wandb.init` returned; it is not finished here. `wandb.init(..., reinit=
             "create_new")` gives a run that is for spectra only.
         metrics: as of `rankscope.analyze`; () for the default.
+
+    Raises:
+        UsageError: a metric is not known.
     """
 
     def __init__(self, run: Any, *, metrics: Sequence[str] = ()) -> None:
-        self.metrics = tuple(metrics)
+        self.metrics = checked_metrics(metrics)
         self._run = run
         self._row: int | None = None
         run.define_metric(STEP, hidden=True)

@@ -34,6 +34,7 @@ class Line:
         status: why it has no values; empty where it has.
         row: the values now, and their notes.
         points: the first metric over the steps.
+        step: of the last snapshot; a change is told where the points reach it.
     """
 
     label: str
@@ -42,11 +43,15 @@ class Line:
     status: str
     row: Row
     points: Points
+    step: int
 
     @property
     def change(self) -> float | None:
-        """Of the first metric since the first snapshot; None until there are two."""
-        if len(self.points) < 2 or self.status:
+        """Of the first metric since the first snapshot; None until there are two, or without one.
+
+        What it was before the last snapshot, which has no value, is no change to now.
+        """
+        if len(self.points) < 2 or self.status or self.points[-1][0] != self.step:
             return None
         return self.points[-1][1] - self.points[0][1]
 
@@ -172,7 +177,7 @@ def _curves(rows: Mapping[int, Sequence[Row]], key: str) -> dict[str, Points]:
 def _matrix(row: Row, points: Points) -> Line:
     shape = "x".join(map(str, row["shape"]))
     status = "" if row["status"] == "ok" else row["status"].replace("_", " ")
-    return Line(printable(row["name"]), 1, shape, status, row, points)
+    return Line(printable(row["name"]), 1, shape, status, row, points, row["step"])
 
 
 def _kinds(
@@ -194,7 +199,8 @@ def _kinds(
         status = "" if ok else group[0]["status"].replace("_", " ")
         shape = shapes.pop() if len(shapes) == 1 else ""
         row = _averages(group, course.columns)
-        yield Line(printable(label), len(group), shape, status, row, points)
+        step = group[0]["step"]
+        yield Line(printable(label), len(group), shape, status, row, points, step)
 
 
 def _averages(rows: Sequence[Row], keys: Sequence[str]) -> Row:
@@ -207,7 +213,10 @@ def _mean(course: Course, key: str) -> Line:
     over, of = last["averaged"], last["matrices"]
     label = f"mean of {of}" if over == of else f"mean of {over} of {of}"
     points = _points((row["step"], row[key]) for row in course.summary)
-    return Line(label, over, "", "", last | {"notes": {}}, points)
+    now = list(course.rows.values())[-1]
+    marked = [row["status"] for row in now if row["averaged"] is not False]
+    status = "" if "ok" in marked else next(iter(marked), "").replace("_", " ")
+    return Line(label, over, "", status, last | {"notes": {}}, points, last["step"])
 
 
 def _points(pairs: Iterable[tuple[int, float | None]]) -> Points:

@@ -34,6 +34,12 @@ def slow(task: Task) -> list[Outcome]:
     return measure_task(task)
 
 
+def shouts(number: int) -> int:
+    """What a library in C may do."""
+    os.write(2, b"not for the user\n")
+    return number
+
+
 def rejects(name: str) -> None:
     raise InputRejected(name, "no such thing", tensor="w")
 

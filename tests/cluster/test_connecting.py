@@ -268,7 +268,8 @@ def listening(root: int) -> set[str]:
 SCRIPT = """
 import sys
 from rankscope.cluster import Where, connected
-from tests.contracts.executor import dies_on_negative, leaves_a_mark, square
+from tests.cluster.functions import shouts
+from tests.contracts.executor import dies_on_negative, leaves_a_mark
 from pathlib import Path
 
 def main():
@@ -276,6 +277,7 @@ def main():
     with connected(Where(cluster="local", workers=2), print) as executor:
         lost = [done.item for done in executor.run(dies_on_negative, [1, -2, 3, 4]) if done.lost]
         print("lost", lost, flush=True)
+        list(executor.run(shouts, range(3)))
         list(executor.run(leaves_a_mark, [folder / str(i) for i in range(2000)]))
 
 if __name__ == "__main__":

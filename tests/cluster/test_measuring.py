@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import signal
 import sqlite3
@@ -27,6 +28,7 @@ from rankscope.measure import How, measure
 from rankscope.question import Question
 from rankscope.records import Spectrum
 from rankscope.series import discover
+from tests.cli.processes import started, until
 from tests.cluster import clusters
 from tests.cluster.functions import kills_on_killer, slow
 from tests.matrix import Array, low_rank
@@ -189,6 +191,80 @@ def test_a_matrix_whose_worker_always_dies_is_isolated(
     killer, was = by_name.pop("killer"), expected.pop("killer")
     assert (killer["status"], was["status"]) == ("worker_lost", "ok")
     assert repr(by_name) == repr(expected)
+
+
+# What a worker runs before its work: there, a matrix of this name is deadly.
+DEADLY = """
+import rankscope.worker
+from tests.cluster.functions import kills_on_killer
+rankscope.worker.measure_task = kills_on_killer
+"""
+
+
+def command(*arguments: object) -> tuple[str, ...]:
+    return "-m", "rankscope", "analyze", *map(str, arguments), "--json"
+
+
+def test_the_command_isolates_it_too(folder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    tensors = {name: rng.standard_normal((20, 30)) for name in ("a", "killer", "b")}
+    path = save(tmp_path / "w.safetensors", tensors)
+    place = folder / "deadly"
+    with (
+        clusters.scheduler(place) as scheduler,
+        clusters.workers(scheduler, place, "--nworkers", "2", "--preload", DEADLY),
+        started(*command(path, "--no-store", "--scheduler-file", scheduler.file)) as child,
+    ):
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 4
+    found = {row["name"]: row["status"] for row in json.loads(out)["matrices"]}
+    assert found == {"a": "ok", "b": "ok", "killer": "worker_lost"}
+    lines = [line for line in err.splitlines() if not line.startswith("waiting for workers")]
+    assert len(lines) == 1
+    assert "worker_lost" in lines[0] or "died" in lines[0]
+
+
+def test_the_command_says_one_line_when_the_scheduler_dies(folder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    size = (900, 800)
+    tensors = {f"w{i}": rng.standard_normal(size, dtype=np.float32) for i in range(24)}
+    path = save(tmp_path / "w.safetensors", tensors)
+    place = folder / "dying"
+    with (
+        clusters.scheduler(place) as scheduler,
+        clusters.workers(scheduler, place, "--nworkers", "2", "--nthreads", "1"),
+        connected(Where(scheduler=scheduler.address), lambda _: None) as watching,
+        started(
+            *command(path, "--store", tmp_path / "s", "--scheduler", scheduler.address)
+        ) as child,
+    ):
+        until(lambda: child.poll() is not None or tasks(watching.client))
+        scheduler.kill()
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (4, "")
+    assert err == (
+        f"error: the scheduler is gone (scheduler at {scheduler.address}); what was finished is "
+        "kept: run the command again\n"
+    )
+
+
+def tasks(client: Client) -> int:
+    """How many tasks the scheduler knows."""
+
+    def count(dask_scheduler: Any) -> int:
+        return len(dask_scheduler.tasks)
+
+    return int(client.run_on_scheduler(count))
+
+
+def test_the_command_with_a_cluster_of_its_own(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", 2)
+    told: list[object] = []
+    for options in (("--cluster", "local", "--workers", 2), ()):
+        with started(*command(run, "--no-store", *options)) as child:
+            out, err = child.communicate(timeout=60)
+        told.append((child.returncode, json.loads(out)["matrices"], err))
+    assert told[0] == told[1]
 
 
 def kept(store: Path) -> int:

@@ -20,6 +20,7 @@ from rankscope.api import Analysis
 from rankscope.errors import InputRejected, UsageError
 from rankscope.integrations import MatrixReading, SnapshotReading, export
 from rankscope.integrations.readings import edges
+from rankscope.integrations.recording import Saving
 from rankscope.integrations.tensorboard import TensorBoardSink
 from rankscope.integrations.wandb import WandbSink
 from rankscope.measure import How
@@ -115,6 +116,21 @@ class TestTensorBoard:
         assert {tag.partition("/")[0] for tag in tags} == {
             *("rank", "energy_rank(p=0.5)", "norm_ratio", "mean"),
         }
+
+
+@pytest.mark.parametrize("metrics", [["rnak"], ["rank", "schatten_norm(-1)"], "rnak"])
+def test_a_metric_that_is_not_known_is_found_when_the_sink_is_made(
+    metrics: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"rnak|schatten"):
+        TensorBoardSink(tmp_path / "tb", metrics=metrics)
+    assert not (tmp_path / "tb").exists()
+    offline = wandb.init(mode="offline", dir=tmp_path, reinit="create_new")
+    with offline as run, pytest.raises(UsageError, match=r"rnak|schatten"):
+        WandbSink(run, metrics=metrics)
+    # A sink of one's own: before anything is trained or written.
+    with pytest.raises(UsageError, match=r"rnak|schatten"):
+        Saving(1, sinks=[Kept(*([metrics] if isinstance(metrics, str) else metrics))])
 
 
 class TestWandb:

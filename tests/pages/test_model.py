@@ -17,6 +17,7 @@ from rankscope import How, analyze
 from rankscope.metrics.thresholded import Norm
 from rankscope.views.cells import cell
 from rankscope.views.numbers import number
+from tests.pages import charts
 from tests.pages.browser import Opened, opened
 from tests.pages.charts import hovered, numbers, rows
 from tests.pages.models import LAYERS, reported, saved, transformer
@@ -517,6 +518,31 @@ def test_one_matrix_of_one_value(browser: Browser, tmp_path: Path) -> None:
     with opened(browser, reported(tmp_path / "p.html", tiny)) as page:
         page.page.wait_for_selector("#spectra .plot .main-svg")
         assert shown_ranks(page) == {"w": "1 / 1", "z": "0 / 2"}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"a": np.zeros((4, 3)), "b": np.zeros((2, 2))}, ["Every singular value is 0"]),
+        ({"a": np.array([[2.0]]), "b": np.array([[-3.0]])}, ["One singular value each"]),
+        ({"a": np.array([[2.0, 1.0], [0.0, 1.0]]), "b": np.zeros((2, 2))}, []),
+    ],
+)
+def test_axes_without_a_line_say_what_is_the_case(
+    browser: Browser, tmp_path: Path, arrays: dict[str, NDArray[Any]], said: list[str]
+) -> None:
+    file = reported(tmp_path / "p.html", saved(tmp_path / "m.safetensors", arrays))
+    with opened(browser, file) as page:
+        for logarithmic in (True, False):
+            page.page.locator("#spectra .tools input").set_checked(logarithmic)
+            layout = charts.drawn(page, "spectra")["layout"]
+            texts = [one["text"] for one in layout["annotations"]]
+            assert texts[1:] == said
+            if said:
+                ends = layout["xaxis"]["range"]
+                low, high = [10**x for x in ends] if logarithmic else ends
+                full = max(min(one.shape) for one in arrays.values())
+                assert (low, high) == pytest.approx((0.5, full + 0.5))
 
 
 def shown_ranks(page: Opened) -> dict[str, str]:

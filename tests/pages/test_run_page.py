@@ -569,3 +569,18 @@ def test_titles_are_whole_in_a_narrow_window(browser: Browser, file: Path) -> No
                 assert bottom <= title["top"], width
             assert len(found["panels"]) == len(found["titles"])
         assert not overflow(page)
+
+
+def test_a_panel_without_values_says_so(browser: Browser, tmp_path: Path) -> None:
+    zeros = {step: {"w": np.zeros((4, 3))} for step in (0, 10)}
+    path = write_run(tmp_path / "run", zeros, Recipe())
+    with opened(browser, reported(tmp_path / "page.html", path)) as page:
+        told = [one["text"] for one in drawn(page, "over-steps")["layout"]["annotations"]]
+        assert told[:2] == [
+            "<b>Rank at \N{GREEK SMALL LETTER EPSILON} = 0.001</b>",
+            "<b>Effective rank</b>",
+        ]
+        assert told[2] == "no value to draw"
+        choose(page, "over-steps", "Second panel", "spectral_norm")
+        told = [one["text"] for one in drawn(page, "over-steps")["layout"]["annotations"]]
+        assert told[2] != "no value to draw"

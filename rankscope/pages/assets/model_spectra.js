@@ -68,6 +68,22 @@
     return all.length ? [Math.min(...all) - 0.2, Math.max(...all) + 0.1] : [-3, 0];
   };
 
+  /** What is the case where the figure has no line. @param {object[]} traces */
+  const bare = (traces) => {
+    if (!traces.length || traces.some((one) => one.x.length > 1)) return "";
+    if (traces.every((one) => !one.x.length)) return "Every singular value is 0";
+    return traces.every(({ x }, i) => x.length === model.full([...model.chosen][i]))
+      ? "One singular value each" : "";
+  };
+
+  /** Such a figure's horizontal axis: of the indices that there are. */
+  const indices = (logarithmic) => {
+    const last = Math.max(...[...model.chosen].map(model.full));
+    const ends = [0.5, last + 0.5];
+    const few = last === 1 ? { tickvals: [1], dtick: undefined } : {};
+    return { range: logarithmic ? ends.map(Math.log10) : ends, ...few };
+  };
+
   const drawn = (page, logarithmic) => {
     const rows = [...model.chosen];
     const { eps, norm } = page.controls;
@@ -78,16 +94,21 @@
       xref: "paper", x: 0.01, xanchor: "left", yref: "y", y: Math.log10(eps), yanchor: "bottom",
       showarrow: false, text: page.controls.short(),
     };
+    const said = bare(traces);
+    const message = {
+      xref: "paper", x: 0.5, yref: "paper", y: 0.5, showarrow: false, text: said,
+      font: { size: 15, color: page.palette.muted }, bgcolor: page.palette.surface,
+    };
     return {
       traces,
       layout: {
-        xaxis: { title: { text: "index i" }, type: logarithmic() ? "log" : "linear", dtick: logarithmic() ? 1 : undefined },
+        xaxis: { title: { text: "index i" }, type: logarithmic() ? "log" : "linear", dtick: logarithmic() ? 1 : undefined, ...(said ? indices(logarithmic()) : {}) },
         yaxis: {
           title: { text: ratio[norm] }, type: "log", dtick: 1,
           range: rangeOf(traces, eps),
         },
         shapes,
-        annotations: eps > 0 ? [words] : [],
+        annotations: [...(eps > 0 ? [words] : []), ...(said ? [message] : [])],
         uirevision: `${norm} ${logarithmic()}`,
       },
     };

@@ -34,6 +34,13 @@ const runPanels = (() => {
   /** @param {number} count @param {number} [tall] pixels of each */
   const height = (count, tall = TALL) => TOP + count * tall + (count - 1) * GAP + BOTTOM;
 
+  /** What is the case where no value of a panel has a place on its axis. @param {Panel} panel */
+  const bare = ({ traces, axis = {} }) => {
+    const values = traces.flatMap(({ y }) => Array.from(y)).filter(Number.isFinite);
+    if (!values.length) return "no value to draw";
+    return axis.type === "log" && !values.some((value) => value > 0) ? "every value is 0" : "";
+  };
+
   /**
    * @param {Panel[]} panels
    * @param {string} unit of the axis that they share
@@ -66,6 +73,14 @@ const runPanels = (() => {
         xanchor: "left", yanchor: "bottom", showarrow: false, yshift: 3, align: "left",
         font: { size: SIZE, color: palette.ink },
       });
+      const said = bare(panel);
+      if (said) {
+        layout.annotations.push({
+          text: said, xref: "paper", yref: "paper", x: 0.5,
+          y: top - tall / 2 / inner, yanchor: "middle", showarrow: false, bgcolor: palette.surface,
+          font: { size: SIZE, color: palette.muted },
+        });
+      }
       layout.shapes.push(...(panel.shapes?.(`y${suffix}`) ?? []));
       traces.push(...panel.traces.map((trace) => ({ ...trace, yaxis: `y${suffix}` })));
     });

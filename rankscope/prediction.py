@@ -20,6 +20,11 @@ from rankscope.taskcosts import Costs, Phases, Work, costs_of, spectrum_bytes, t
 # What a prediction is off by although the rates are right, on a quiet machine (docs/scale.md).
 MODEL_ERROR = 0.15
 
+# A thread that has let go of the interpreter gets it back when another one's 5 ms are over
+# (sys.getswitchinterval): matrices that take less gain nothing from several threads. Measured:
+# 2,000 of order 128 on two threads take 1.3 times as long as on one.
+SWITCH_SECONDS = 0.005
+
 GAIN = 0.05  # of the time: workers beyond those that come as close to the least time gain nothing
 
 
@@ -122,7 +127,8 @@ def prediction(costs: Costs, workers: int) -> Prediction:
     for kind, count in Counter(costs.kinds).items():
         summed = summed.plus(kinds[kind], count)
     several = in_processes(work)
-    bounds = _bounds(costs, max(seconds, default=0.0), 0.0 if several else summed.overhead)
+    shared = 0.0 if several else _serial(costs, kinds)
+    bounds = _bounds(costs, max(seconds, default=0.0), shared)
     whole = max(makespan(seconds, used), *bounds.values())
     start = rates.workers if several else 0.0
     total = rates.command + work.listing + start + whole
@@ -146,6 +152,16 @@ def prediction(costs: Costs, workers: int) -> Prediction:
 def in_processes(work: Work) -> bool:
     """Whether `measure` starts worker processes for it, not threads."""
     return work.isolated or sum(map(task_flops, work.tasks)) >= INLINE_FLOPS
+
+
+def _serial(costs: Costs, kinds: Sequence[Phases]) -> float:
+    """What threads of one interpreter do one after the other, in seconds."""
+    total = 0.0
+    for kind, task in zip(costs.kinds, costs.work.tasks, strict=True):
+        phases = kinds[kind]
+        matrix = (phases.total - phases.overhead) / max(1, len(task))
+        total += phases.total if matrix < SWITCH_SECONDS else phases.overhead
+    return total
 
 
 def _bounds(costs: Costs, largest: float, shared: float) -> dict[str, float]:

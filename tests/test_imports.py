@@ -119,6 +119,7 @@ WRITER: dict[str, frozenset[str]] = {
             "files",
             "hostcopy",
             "inputcounts",
+            "live",
             "matrices",
             "measure",
             "question",

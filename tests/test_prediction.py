@@ -240,6 +240,15 @@ class TestPrediction:
         assert found.seconds == pytest.approx(0.75 + 30.0)
         assert found.limit == "collecting"
 
+    def test_threads_gain_nothing_on_tiny_matrices(self) -> None:
+        """80 of 1.1 ms and 3 ms of calls; 4 of a quarter of a second are done at once."""
+        tiny = Work(tuple((spec,) for spec in specs(*[(100, 100)] * 80)))
+        one, four = (prediction(costs_of(tiny, FLAT), n).seconds for n in (1, 4))
+        assert four == pytest.approx(one)
+        larger = Work(tuple((spec,) for spec in specs(*[(500, 500)] * 4)))
+        one, four = (prediction(costs_of(larger, FLAT), n).seconds for n in (1, 4))
+        assert four - 0.25 == pytest.approx((one - 0.25) / 4, rel=0.01)
+
     def test_memory_is_the_bound_of_plan(self) -> None:
         found = prediction(costs_of(work((300, 100), (900, 700)), FLAT), 32)
         assert found.used == 2

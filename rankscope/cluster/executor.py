@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 from rankscope.cluster.faults import ClusterLost, WorkerMismatch, lacks_rankscope
-from rankscope.cluster.work import Parcel, versions
+from rankscope.cluster.work import Parcel, Performed, versions
 from rankscope.cluster.workers import Worker, Workers
 from rankscope.executors.base import Done, Item, Result
 
@@ -105,7 +105,15 @@ class _Flight(Generic[Item, Result]):
     def together(self, queue: Iterator[Item]) -> Generator[Done[Item, Result], None, None]:
         """All items, a bounded number at a time; those on which workers died go to `suspects`."""
         exhausted = False
-        while True:
+        seconds = 0.0
+        while not exhausted or self.flying:
+            # What has come first, then who is there: a scheduler that is gone takes no result away.
+            for items, results in self._landed(seconds):
+                if results is None:
+                    self.suspects += items
+                else:
+                    for item, result in zip(items, results, strict=True):
+                        yield Done(item, result)
             self._look(LOOK_SECONDS)
             self._send_stranded_again()
             while not exhausted and len(self.flying) < AHEAD * self.workers.threads:
@@ -113,26 +121,21 @@ class _Flight(Generic[Item, Result]):
                 exhausted = not items
                 if items:
                     self._send(items)
-            if exhausted and not self.flying:
-                return
-            for items, results in self._landed(LOOK_SECONDS):
-                if results is None:
-                    self.suspects += items
-                else:
-                    for item, result in zip(items, results, strict=True):
-                        yield Done(item, result)
+            seconds = LOOK_SECONDS
 
     def alone(self) -> Generator[Done[Item, Result], None, None]:
         """The second try of the suspects: no two at a time on one machine."""
+        seconds = 0.0
         while self.suspects or self.flying:
+            for items, results in self._landed(seconds):
+                yield Done(items[0], results[0] if results else None, lost=not results)
             # Just before one is sent: to a worker that is gone already, it would never have run.
             self._look(0)
             for future, sent in self._orphans():
                 self._forget([future])
                 yield Done(sent.items[0], None, lost=True)
             self._send_apart()
-            for items, results in self._landed(ALONE_SECONDS):
-                yield Done(items[0], results[0] if results else None, lost=not results)
+            seconds = ALONE_SECONDS
 
     @property
     def _together(self) -> int:
@@ -199,7 +202,9 @@ class _Flight(Generic[Item, Result]):
             if sent.worker is not None and sent.worker.address not in there
         ]
 
-    def _landed(self, seconds: float) -> Iterator[tuple[tuple[Item, ...], list[Result] | None]]:
+    def _landed(
+        self, seconds: float
+    ) -> Iterator[tuple[tuple[Item, ...], tuple[Result, ...] | None]]:
         """What has come within some time; with None, items on which too many workers died."""
         from distributed import KilledWorker
 
@@ -209,15 +214,15 @@ class _Flight(Generic[Item, Result]):
             sent = self.flying.pop(future, None)
             if sent is None:
                 continue  # called back
-            status = future.status
             future.release()  # an error that is being handled keeps it alive, and its task there
-            if status == "finished":
-                taken, results = found
-                self.seconds = (self.seconds + taken / len(results)) / 2
-                yield sent.items, results
-            elif status == "error" and isinstance(found[1], KilledWorker):
+            # By what has come, not by the future's status: that is "lost" again once the worker
+            # which has the result is.
+            if isinstance(found, Performed):
+                self.seconds = (self.seconds + found.seconds / len(found.results)) / 2
+                yield sent.items, found.results
+            elif isinstance(found, tuple) and isinstance(found[1], KilledWorker):
                 yield sent.items, None
-            elif status == "error":
+            elif isinstance(found, tuple):
                 raise self._told(found[1]).with_traceback(found[2])
             else:
                 raise self._lost("the scheduler is gone")

@@ -6,6 +6,7 @@ import pickle
 import platform
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from rankscope.blas import keep_to_one_thread
 from rankscope.cluster.faults import WorkerMismatch
@@ -19,7 +20,20 @@ def versions() -> str:
     return f"rankscope {__version__}, numpy {np.__version__}"
 
 
-def perform(expected: str, payload: bytes) -> tuple[float, list[object]]:
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """What a task comes back with.
+
+    Attributes:
+        seconds: that it took.
+        results: of each argument.
+    """
+
+    seconds: float
+    results: tuple[Any, ...]
+
+
+def perform(expected: str, payload: bytes) -> Performed:
     """Do a task, if this worker would find what the client would.
 
     The versions come first and the task is pickled by itself: another version's records may not
@@ -28,9 +42,6 @@ def perform(expected: str, payload: bytes) -> tuple[float, list[object]]:
     Args:
         expected: the client's versions.
         payload: a pickle of a function and its arguments, one after the other, by the client.
-
-    Returns:
-        Seconds, and each argument's result.
 
     Raises:
         WorkerMismatch: this worker has others. It may have joined late.
@@ -42,8 +53,8 @@ def perform(expected: str, payload: bytes) -> tuple[float, list[object]]:
     keep_to_one_thread()
     function, items = pickle.loads(payload)  # noqa: S301 - from the client that commands us
     start = time.perf_counter()
-    results = [function(item) for item in items]
-    return time.perf_counter() - start, results
+    results = tuple(function(item) for item in items)
+    return Performed(time.perf_counter() - start, results)
 
 
 @dataclass(frozen=True, slots=True)

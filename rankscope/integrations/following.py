@@ -84,9 +84,6 @@ class Follower:
         try:
             for line in self._results:
                 message = json.loads(line)
-                if "trouble" in message:
-                    self._trouble = message["trouble"]
-                    continue
                 reading = SnapshotReading.from_json(message["reading"])
                 if reading.trouble:
                     self._trouble = reading.trouble

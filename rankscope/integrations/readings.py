@@ -93,17 +93,16 @@ def readings(
         UsageError: the snapshots have no steps; a metric is not known.
     """
     series = discover(path)
-    if all(snapshot.step is None for snapshot in series.snapshots):
-        raise UsageError(f"{path}: no snapshot has a step in its name, expected a run's snapshots")
-    new = {step: one for one in series.snapshots if _above(step := one.step, after)}
+    check_steps(series)
+    new = {step: one for one in series.snapshots if above(step := one.step, after)}
     if not new:
         return
-    counts = _counts(replace(series, snapshots=tuple(new.values())), metrics, how)
+    counts = counts_of(replace(series, snapshots=tuple(new.values())), metrics, how)
     table = analyze(path, metrics=metrics, how=how)
-    means = {row["step"]: _numbers(row, table.columns) for row in table.summary}
+    means = {row["step"]: numbers_of(row, table.columns) for row in table.summary}
     matrices: dict[int, list[MatrixReading]] = {}
     for row in table.matrices:
-        values = _numbers(row, table.columns)
+        values = numbers_of(row, table.columns)
         reading = MatrixReading(row["name"], values, counts.get((row["step"], row["name"]), ()))
         matrices.setdefault(row["step"], []).append(reading)
     for step, snapshot in new.items():
@@ -116,17 +115,26 @@ def readings(
         )
 
 
+def check_steps(series: Series) -> None:
+    """`UsageError` where nothing tells in which order the snapshots are."""
+    if all(snapshot.step is None for snapshot in series.snapshots):
+        raise UsageError(
+            f"{series.path}: no snapshot has a step in its name, expected a run's snapshots"
+        )
+
+
 def _trouble(table: Table, path: PurePath) -> str:
     """Why a snapshot is no part of a table."""
     found = (row["reason"] for row in table.skipped if row["name"].startswith(str(path)))
     return f"{path}: {next(found, 'is gone')}"
 
 
-def _above(step: int | None, after: int | None) -> TypeGuard[int]:
+def above(step: int | None, after: int | None) -> TypeGuard[int]:
+    """Whether a step is later than the last one that is known already."""
     return step is not None and (after is None or step > after)
 
 
-def _counts(
+def counts_of(
     series: Series, metrics: Sequence[str], how: How
 ) -> dict[tuple[int | None, str], tuple[int, ...]]:
     """Of each spectrum, by step and matrix, how many singular values lie in each bin."""
@@ -153,7 +161,7 @@ def _histogram(spectrum: Spectrum) -> tuple[int, ...]:
     return tuple(counts.tolist())
 
 
-def _numbers(row: Row, columns: Sequence[str]) -> dict[str, float]:
+def numbers_of(row: Row, columns: Sequence[str]) -> dict[str, float]:
     """What can be drawn over steps."""
     found = {key: row.get(key) for key in columns}
     return {

@@ -58,10 +58,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A quantity of the run's log over the steps."""
+    """A quantity of the run's log over the steps.
+
+    Attributes:
+        label: what it is.
+        points: its values by step.
+        ended: the last snapshot has none, so that the last value is not how it is now.
+    """
 
     label: str
     points: Points
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,10 @@ def _lines(found: Measurements, room: int) -> tuple[Sequence[Line], str]:
 def _chosen(picture: Picture, screen: Screen) -> list[Logged]:
     """What is drawn below the table: the mean, then what is logged; as much as there is room."""
     found = picture.found
-    mean = [Logged(found.headings[0], found.mean.points)] if found.mean else []
+    mean = []
+    if found.mean and found.mean.points:
+        ended = found.mean.points[-1][0] != found.mean.step
+        mean = [Logged(found.headings[0], found.mean.points, ended)]
     there = [one for one in (*mean, *picture.logged) if one.points]
     return there[:FEW] if screen.height < SMALL else there
 
@@ -154,9 +157,9 @@ def _axis(picture: Picture) -> Steps:
 
 
 def _curves(curves: Sequence[Logged], steps: Steps, screen: Screen, height: int) -> list[Text]:
-    """Curves below each other on one axis of steps, each with its last value."""
+    """Curves below each other on one axis of steps, each with its value now."""
     scales = [_scale(one, height) for one in curves]
-    ends = [number(one.points[-1][1]) for one in curves]
+    ends = ["-" if one.ended else number(one.points[-1][1]) for one in curves]
     name = max(len(one.label) for one in curves)
     left = max(len(word) for scale in scales for word in scale)
     right = max(map(len, ends))

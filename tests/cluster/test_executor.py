@@ -86,6 +86,20 @@ def test_an_item_that_always_kills_is_lost_alone(client: Client, tmp_path: Path)
     assert len(list((tmp_path / "killer").iterdir())) == clusters.ALLOWED_FAILURES + 2
 
 
+def test_a_result_that_has_come_outlives_its_worker(client: Client) -> None:
+    """Drawn only when the worker that had it, and what Dask says of it, are gone."""
+    client.wait_for_workers(2)
+    done = iter(DaskExecutor(client).run(square, range(8)))
+    found = [next(done)]
+    time.sleep(0.5)  # the others land, too
+    there = set(client.nthreads())
+    for pid in client.run(os.getpid).values():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not there & set(client.nthreads()))
+    found += done
+    assert sorted(one.result or 0 for one in found) == [x * x for x in range(8)]
+
+
 def test_killers_only(client: Client) -> None:
     done = list(DaskExecutor(client).run(dies_on_negative, [-1, -2]))
     assert {one.item: one.lost for one in done} == {-1: True, -2: True}

@@ -13,10 +13,12 @@ from rankscope.api import analyze
 from rankscope.cli.plot import WIDTH
 from rankscope.cli.plot import plot as command
 from rankscope.errors import UsageError
-from rankscope.figures import KINDS, PAGE, draw, draw_table
+from rankscope.figures import KINDS, PAGE, bound, draw, draw_table, groups, norm_ratio
 from rankscope.measure import How
 from rankscope.plotting import plot
 from tests.figures import made
+
+ROOT = Path(__file__).parents[2]
 
 HOW = How(store=False, workers=1)
 
@@ -128,3 +130,11 @@ class TestRefused:
         )
         with pytest.raises(UsageError, match=r"pip install 'rankscope\[plot\]'"):
             plot(model, how=HOW)
+
+
+def test_the_page_of_the_command_tells_how_many_there_is_room_for() -> None:
+    page = " ".join((ROOT / "docs" / "commands" / "plot.md").read_text().split())
+    assert (
+        f"`heatmap`, and `rank` over layers, have room for {groups.MANY_SOURCES} checkpoints or "
+        f"runs, `norm-ratio` for {norm_ratio.MANY_RUNS}, `bound` for {bound.MANY_RUNS};"
+    ) in page

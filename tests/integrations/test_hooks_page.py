@@ -1,4 +1,4 @@
-"""The page on hooks: every example runs, in their order, and leaves what it says."""
+"""The page on hooks: every example runs by itself, as it is pasted, and leaves what it says."""
 
 from __future__ import annotations
 
@@ -14,17 +14,36 @@ from tests.integrations.runs import asked, steps_in
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "hooks.md").read_text()
-SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+# What each block leaves, by a word that stands in no other: its run, and the steps in it.
+LEAVES = {
+    '"runs/plain"': range(0, 101, 20),
+    '"runs/resumed"': range(0, 201, 20),
+    '"runs/llama"': range(0, 21, 5),
+    '"runs/lightning"': range(0, 33, 8),
+    '"runs/shown"': range(0, 41, 10),
+    '"runs/logged"': range(0, 41, 10),
+    '"runs/past"': range(0, 30, 10),
+    '"runs/mine"': range(3),
+    '"runs/printed"': range(1),
+}
+
+SHOWN = {
+    '"runs/shown"': "tb/shown/spectra/events.out.tfevents.*",
+    '"runs/logged"': "wandb/**/*.wandb",
+    '"runs/past"': "tb/past/events.out.tfevents.*",
+    '"runs/mine"': "tb/mine/events.out.tfevents.*",
+}
+
+BOUNDED = ('"runs/plain"', '"runs/llama"', '"runs/lightning"')
 
 
-def run(place: Path, *sections: str) -> str:
-    """The examples of these sections in one process, one after the other; what they print."""
-    text = "".join(SECTIONS[section] for section in sections)
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    setting = "import torch\ntorch.set_num_threads(1)\ntorch.manual_seed(0)\n"
+def run(place: Path, block: str) -> str:
+    """A block in a process of its own, where nothing else is; what it prints."""
+    setting = "import torch as t; t.set_num_threads(1); t.manual_seed(0); del t\n"
     done = subprocess.run(
-        [sys.executable, "-c", setting + "".join(blocks)],
+        [sys.executable, "-c", setting + block],
         cwd=place,
         env={
             **os.environ,
@@ -41,33 +60,23 @@ def run(place: Path, *sections: str) -> str:
     return done.stdout
 
 
-def test_plain_loops_and_sinks(tmp_path: Path) -> None:
-    printed = run(
-        tmp_path, "Any PyTorch loop", "TensorBoard and Weights & Biases", "After the fact"
-    )
-    assert steps_in(tmp_path / "runs/plain") == list(range(0, 201, 20))
-    assert asked(tmp_path / "runs/plain").runs[0]["no_bound"] == ""
-    assert steps_in(tmp_path / "runs/shown") == [0, 10, 20, 30, 40]
-    for folder in ("shown/spectra", "plain", "mine"):
-        assert list((tmp_path / "tb" / folder).glob("events.out.tfevents.*")), folder
-    assert list((tmp_path / "wandb").rglob("*.wandb"))
-    lines = [line.split() for line in printed.splitlines()]
-    assert [line[:2] for line in lines if line[1].endswith("weight")] == [
-        [str(step), name] for step in range(0, 201, 20) for name in ("0.weight", "2.weight")
-    ]
+@pytest.mark.parametrize("word", LEAVES)
+def test_a_block_stands_alone(tmp_path: Path, word: str) -> None:
+    (block,) = (block for block in BLOCKS if word in block)
+    printed = run(tmp_path, block)
+    run_dir = tmp_path / word.strip('"')
+    assert steps_in(run_dir) == list(LEAVES[word])
+    if word in SHOWN:
+        assert list(tmp_path.glob(SHOWN[word]))
+    if word in BOUNDED:
+        assert asked(run_dir).runs[0]["no_bound"] == ""
+    if word == '"runs/printed"':
+        step, name, rank = printed.split()
+        assert (step, name, int(rank)) == ("0", "layer", 10)
 
 
-@pytest.mark.parametrize(
-    ("section", "run_dir", "steps"),
-    [
-        ("Transformers", "runs/llama", [0, 5, 10, 15, 20]),
-        ("Lightning", "runs/lightning", [0, 8, 16, 24, 32]),
-    ],
-)
-def test_trainers(tmp_path: Path, section: str, run_dir: str, steps: list[int]) -> None:
-    run(tmp_path, section)
-    assert steps_in(tmp_path / run_dir) == steps
-    assert asked(tmp_path / run_dir).runs[0]["no_bound"] == ""
+def test_no_block_is_left_out() -> None:
+    assert len(BLOCKS) == len(LEAVES)
 
 
 def test_every_hook_and_sink_is_on_the_page() -> None:

@@ -485,3 +485,24 @@ class TestSurroundings:
             "checkpoint-200",
             "checkpoint-300",
         ]
+
+
+def test_after_a_snapshot_of_nan_the_mean_says_so_and_recovers(tmp_path: Path) -> None:
+    put(tmp_path, 0, 10, at=OLD)
+    put(tmp_path, 20, at=OLD, scale=float("nan"))
+    watched = Watched(tmp_path)
+    found = watched.until().found
+    assert found.mean is not None
+    assert (found.mean.status, found.mean.row["rank"], found.mean.change) == (
+        "nonfinite",
+        None,
+        None,
+    )
+    assert [step for step, _ in found.mean.points] == [0, 10]
+    put(tmp_path, 30, at=OLD)
+    found = watched.until().found
+    assert found.mean is not None
+    ranks = dict(found.mean.points)
+    assert (found.mean.status, sorted(ranks)) == ("", [0, 10, 30])
+    assert found.mean.row["rank"] == ranks[30]
+    assert found.mean.change == ranks[30] - ranks[0]

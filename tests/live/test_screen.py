@@ -156,6 +156,20 @@ def test_without_a_second_snapshot_there_is_no_change() -> None:
     assert found[2].startswith("step 7, 1 snapshot, ")
 
 
+def test_a_last_snapshot_without_values_shows_none_of_before() -> None:
+    """Nor a change to what they were then."""
+    shown = picture(SMALL, lambda index, step: None if step == 5000 else falling(index, step))
+    assert [one.change for one in shown.found.matrices] == [None] * 3
+    assert shown.found.mean is not None
+    assert shown.found.mean.change is None
+    text = lines(shown, 120, 40)
+    (curve,) = (line for line in text if line.startswith("rank  "))
+    assert curve.split()[-1] == "-"
+    again = picture(SMALL)
+    (curve,) = (line for line in lines(again, 120, 40) if line.startswith("rank  "))
+    assert curve.split()[-1] == "27.50"
+
+
 def test_a_matrix_without_values_says_why() -> None:
     one = picture(SMALL)
     bad = replace(one.found.matrices[0], status="nonfinite")

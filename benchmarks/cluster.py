@@ -32,7 +32,9 @@ def bench_cluster(folder: Path) -> None:
     with ExitStack() as stack:
         scheduler = stack.enter_context(clusters.scheduler(folder / "cluster"))
         arguments = ("--nworkers", "2", "--nthreads", "1")
+        # As docs/cluster.md advises.
         environment = {
+            "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
             "MALLOC_TRIM_THRESHOLD_": str(2**32),
             "MALLOC_MMAP_THRESHOLD_": str(2**30),
         }

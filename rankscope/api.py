@@ -25,7 +25,7 @@ from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.places import place
 from rankscope.presence import real
 from rankscope.question import Column, Question
-from rankscope.records import MatrixSpec, Spectrum
+from rankscope.records import MatrixSpec, Skipped, Spectrum
 from rankscope.resolving import resolved_spectrum
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
@@ -40,6 +40,7 @@ from rankscope.table import Run, Table, build
 from rankscope.tabulation import provenance
 from rankscope.training import Given, training_of
 from rankscope.trajectory import Theory
+from rankscope.tying import tied_names
 from rankscope.views.analysis import report
 from rankscope.views.report import Report
 from rankscope.worker import RouteChoice, Task, measure_open
@@ -351,10 +352,17 @@ def _measure_memory(
     if not isinstance(state, Mapping):
         name = type(source).__name__
         raise UsageError(f"{name} is no path, no mapping of names to arrays and has no state_dict")
-    checkpoint = interpreted(MemoryCheckpoint(state), ModelFiles(None))
+    # Of a mapping, each name was asked for; a module has a tied weight under each that uses it.
+    tied = {} if state is source else tied_names(state)
+    own = {name: tensor for name, tensor in state.items() if name not in tied}
+    checkpoint = interpreted(MemoryCheckpoint(own), ModelFiles(None))
     listing = checkpoint.listing
     check_selection(selection, [listing])
     specs, skipped = select(listing, selection)
+    skipped += tuple(
+        Skipped(name, f"the same weights as {first}, where they are measured")
+        for name, first in tied.items()
+    )
     snapshot = Snapshot(MEMORY, None)
     entry = Entry(0, snapshot, listing, specs, skipped, remembered=False)
     inventory = Inventory([Series(MEMORY, (snapshot,))], [entry])

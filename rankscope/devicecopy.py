@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rankscope.dtypes import numpy_dtype
-from rankscope.hostcopy import checked_dtype, host_copies, is_torch, location
+from rankscope.hostcopy import checked_dtype, host_copies, is_torch
+from rankscope.tying import location
 
 if TYPE_CHECKING:
     from rankscope.records import Stored

@@ -15,6 +15,7 @@ from rankscope.errors import UsageError
 
 if TYPE_CHECKING:
     from rankscope.records import Stored
+from rankscope.tying import location
 
 # What every snapshot format stores; complex weights have no spectrum here either.
 STORABLE = frozenset(FLOATS) | {name for name in OTHER_SIZES if not name.startswith("complex")}
@@ -83,35 +84,6 @@ def on_cuda(tensor: Any) -> bool:
 
 def _on_device(tensor: Any) -> bool:
     return is_torch(tensor) and tensor.device.type != "cpu"
-
-
-def location(tensor: Any) -> object:
-    """What two PyTorch tensors share when they are the same numbers in the same place."""
-    try:
-        return (
-            tensor.data_ptr(),
-            tuple(tensor.shape),
-            tensor.stride(),
-            tensor.dtype,
-            tensor.device,
-        )
-    except (AttributeError, RuntimeError):  # not PyTorch's; sparse, without one memory
-        return None
-
-
-def tied_names(tensors: Mapping[str, Any]) -> dict[str, str]:
-    """From each name of PyTorch tensors that are the same ones under an earlier name to that."""
-    first: dict[object, str] = {}
-    tied: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        place = location(tensor)
-        if place is None or not tensor.numel():  # what has no entries has no place of its own
-            continue
-        if place in first:
-            tied[name] = first[place]
-        else:
-            first[place] = name
-    return tied
 
 
 def checked_dtype(name: str, tensor: Any) -> str:

@@ -52,6 +52,20 @@ def model(tmp_path: Path) -> Path:
 
 
 class TestSources:
+    def test_tied_weights_of_a_module_are_measured_once(self) -> None:
+        module = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 9, bias=False))
+        module[1].weight = module[0].weight
+        result = rankscope.analyze(module)
+        assert [row["name"] for row in result.matrices] == ["0.weight"]
+        (skipped,) = result.skipped
+        assert skipped["name"].endswith("1.weight")
+        assert skipped["reason"] == "the same weights as 0.weight, where they are measured"
+
+    def test_views_of_one_memory_are_not_tied(self) -> None:
+        both = torch.randn(8, 4)
+        result = rankscope.analyze({"all": both, "half": both[:4], "turned": both.T})
+        assert [row["name"] for row in result.matrices] == ["all", "half", "turned"]
+
     def test_a_path_as_text_or_as_path(self, model: Path) -> None:
         one = rankscope.analyze(model, how=NO_STORE)
         assert rankscope.analyze(str(model), how=NO_STORE).matrices == one.matrices

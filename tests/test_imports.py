@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "rolewords",
         "stepnames",
         "text",
+        "tying",
         "version",
     ),
     ("extras", "provenance", "roles"),
@@ -76,8 +77,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # What a training loop calls stands beside the flow: it writes what the flow reads. Lowest first,
 # with all that each may import; nothing of the flow imports any of it.
 WRITER: dict[str, frozenset[str]] = {
-    "hostcopy": frozenset({"dtypes", "errors", "records"}),
-    "devicecopy": frozenset({"dtypes", "hostcopy", "records"}),
+    "hostcopy": frozenset({"dtypes", "errors", "records", "tying"}),
+    "devicecopy": frozenset({"dtypes", "hostcopy", "records", "tying"}),
     "snapshotfiles": frozenset({"checkpoints", "errors", "files", "records"}),
     "inputcounts": frozenset({"checkpoints", "errors", "matrices", "records", "runrecord"}),
     "snapshotspectra": frozenset(
@@ -117,7 +118,6 @@ WRITER: dict[str, frozenset[str]] = {
             "errors",
             "extras",
             "files",
-            "hostcopy",
             "inputcounts",
             "live",
             "matrices",
@@ -132,6 +132,7 @@ WRITER: dict[str, frozenset[str]] = {
             "stepnames",
             "table",
             "text",
+            "tying",
         }
     ),
 }

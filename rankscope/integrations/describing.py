@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from rankscope.errors import UsageError
-from rankscope.hostcopy import tied_names
 from rankscope.inputcounts import matrix_records, uncounted_records
 from rankscope.integrations.optimisers import Batch, Optimisers
 from rankscope.integrations.states import forward_on, is_spread
 from rankscope.runrecord import MatrixRecord, RunRecord
+from rankscope.tying import tied_names
 
 
 def completed(

@@ -17,8 +17,8 @@ from benchmarks.models import OLD
 from benchmarks.scalemodel import FILES, tensors_70b
 from rankscope.api import asked_of, table_of
 from rankscope.cluster import Where, connected
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import How
 from rankscope.records import Spectrum
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore

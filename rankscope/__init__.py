@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from rankscope.checkpoints import open_checkpoint
     from rankscope.comparing import Diff, diff
     from rankscope.errors import InputRejected, OutputFailed, RankScopeError, UsageError
+    from rankscope.how import How
     from rankscope.inputcounts import matrix_records
     from rankscope.matrices import Selection
-    from rankscope.measure import How
     from rankscope.places import RemotePath, WholePath
     from rankscope.plotting import plot
     from rankscope.records import Reading, Spectrum
@@ -84,7 +84,7 @@ _HOMES = {
     "Check": "release",
     "Diff": "comparing",
     "Given": "training",
-    "How": "measure",
+    "How": "how",
     "InputRejected": "errors",
     "OutputFailed": "errors",
     "Proof": "certifying",

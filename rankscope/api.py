@@ -17,10 +17,11 @@ from rankscope.dtypes import FLOATS
 from rankscope.errors import InputRejected, UsageError
 from rankscope.figures import PAGE, draw_table
 from rankscope.grouping import group_files
+from rankscope.how import How
 from rankscope.inventory import Entry, Inventory, saved_beside
 from rankscope.jsonobject import read_json
 from rankscope.matrices import Selection, check_selection, select
-from rankscope.measure import How, Measured, measure
+from rankscope.measure import Measured, measure
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.places import place
 from rankscope.presence import real

@@ -9,8 +9,8 @@ from pathlib import PurePath
 from rankscope.differences.comparison import Asked, difference, with_spectra
 from rankscope.differences.difference import Difference
 from rankscope.gate.baseline import METRICS
+from rankscope.how import How
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.question import Question
 from rankscope.records import Spectrum

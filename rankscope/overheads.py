@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from rankscope.api import Asked, asked_of, table_of
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import How
 from rankscope.question import Question
 from rankscope.worker import Task, list_checkpoint, measure_task
 

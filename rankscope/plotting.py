@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rankscope.api import Asked, Average, Source, asked_of, scene_of
 from rankscope.figures import PAGE, check_wanted, draw, usual
+from rankscope.how import How
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.table import Table
 from rankscope.training import Given

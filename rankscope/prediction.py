@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from rankscope import plan
-from rankscope.measure import INLINE_FLOPS
+from rankscope.engines import INLINE_FLOPS
 from rankscope.rates import Rates
 from rankscope.taskcosts import Costs, Phases, Work, costs_of, spectrum_bytes, task_flops
 

@@ -19,8 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from rankscope.api import Analysis, Source
     from rankscope.gate.verdict import Verdict
+    from rankscope.how import How
     from rankscope.matrices import Selection
-    from rankscope.measure import How
 
 MANY = 10  # matrices named in a failure's message
 

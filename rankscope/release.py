@@ -19,8 +19,8 @@ from rankscope.gate.baseline import (
 )
 from rankscope.gate.check import Demand, measured, verdict_on, verdict_on_headers
 from rankscope.gate.verdict import Verdict
+from rankscope.how import How
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.places import place
 from rankscope.question import Question

@@ -12,8 +12,8 @@ from rankscope.errors import UsageError
 from rankscope.extras import needs
 from rankscope.files import atomic_write
 from rankscope.gate.baseline import METRICS
+from rankscope.how import How
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.pages.page import render
 from rankscope.pages.payload import lacking

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
+from rankscope.how import How
 from rankscope.inventory import Inventory
 from rankscope.matrices import Selection
-from rankscope.measure import How, measure
+from rankscope.measure import measure
 from rankscope.provenance import made_now
 from rankscope.question import Question
 from rankscope.rows import Row

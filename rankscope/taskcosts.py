@@ -8,10 +8,10 @@ from dataclasses import astuple, dataclass, replace
 from rankscope import plan
 from rankscope.checkpoints import is_isolated
 from rankscope.inventory import Entry
-from rankscope.measure import grouped
 from rankscope.rates import Rates, Speeds
 from rankscope.records import MatrixSpec
 from rankscope.solvers.entries import BLOCK_ELEMENTS
+from rankscope.tasks import grouped
 
 # SQLite's pages, what a row may take of one, what stays there of a larger one, and what a page
 # holds of the rest (https://sqlite.org/fileformat2.html, "B-tree Cell Format", 4096 bytes a page).

@@ -13,8 +13,8 @@ import safetensors.numpy
 import rankscope
 from rankscope.bounds.setting import Setting
 from rankscope.bounds.table import BoundQuestion, bound_table
+from rankscope.how import How
 from rankscope.inventory import take_inventory
-from rankscope.measure import How
 from rankscope.overview import overview
 from rankscope.series import discover
 from rankscope.snapshots import LogRecord

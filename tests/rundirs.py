@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rankscope import analyze
 from rankscope.api import Analysis
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.snapshots import (
     Hyperparameters,
     LogRecord,

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import rankscope
 from rankscope.errors import InputRejected, OutputFailed, UsageError
+from rankscope.how import How
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.metrics import METRICS
 from rankscope.question import MAX_TEXT, Column, Question
 from rankscope.table import SCHEMA, Table

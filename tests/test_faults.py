@@ -23,7 +23,7 @@ import safetensors.numpy
 
 import rankscope
 from rankscope import measure as module
-from rankscope.measure import How
+from rankscope.how import How
 from tests.matrix import Array
 
 ROOT = Path(__file__).parents[1]
@@ -163,10 +163,10 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 # The command, saving each matrix at once.
 EAGER = """
-from rankscope import measure
+from rankscope import measure, tasks
 from rankscope.cli.app import main
 measure.SAVE_SECONDS = 0
-measure.TASK_FLOPS = 0
+tasks.TASK_FLOPS = 0
 main()
 """
 
@@ -224,9 +224,10 @@ class TestKilled:
         """Each matrix is written by itself, so that most moments are moments of writing."""
         store = tmp_path / "store"
         script = (
-            "import rankscope, sys; from pathlib import Path; from rankscope import measure\n"
-            "measure.SAVE_SECONDS = 0; measure.TASK_FLOPS = 0\n"
-            "how = measure.How(workers=1, store=Path(sys.argv[2]))\n"
+            "import rankscope, sys; from pathlib import Path\n"
+            "from rankscope import measure, tasks\n"
+            "measure.SAVE_SECONDS = 0; tasks.TASK_FLOPS = 0\n"
+            "how = rankscope.How(workers=1, store=Path(sys.argv[2]))\n"
             "print('begun', flush=True)\n"
             "rankscope.analyze(sys.argv[1], how=how)\n"
         )
@@ -279,7 +280,7 @@ class TestPoison:
         (tmp_path / "site").mkdir()
         (tmp_path / "site" / "sitecustomize.py").write_text(POISON)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-        monkeypatch.setattr(module, "INLINE_FLOPS", 0.0)
+        monkeypatch.setattr("rankscope.engines.INLINE_FLOPS", 0.0)
         names = ("good", "poison", "fine")
         return [
             save(tmp_path / f"{name}.safetensors", {"w": np.eye(5), "v": np.ones((4, 4))})
@@ -358,8 +359,8 @@ class TestSideBySide:
     def test_workers_read_while_the_parent_writes(
         self, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "INLINE_FLOPS", 0.0)
-        monkeypatch.setattr(module, "TASK_FLOPS", 0.0)
+        monkeypatch.setattr("rankscope.engines.INLINE_FLOPS", 0.0)
+        monkeypatch.setattr("rankscope.tasks.TASK_FLOPS", 0.0)
         monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
         store = tmp_path / "store"
         result = rankscope.analyze(small, how=How(workers=3, store=store))

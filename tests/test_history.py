@@ -15,7 +15,7 @@ from rankscope import analyze
 from rankscope.api import Analysis
 from rankscope.errors import InputRejected
 from rankscope.history import MANY_VIOLATIONS
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.snapshots import LogRecord, RunRecord, SnapshotWriter
 from rankscope.table import Table
 from rankscope.views.analysis import report

@@ -21,7 +21,7 @@ import pytest
 import safetensors.numpy
 
 import rankscope
-from rankscope.measure import How
+from rankscope.how import How
 from tests.rundirs import Array, diagonal, write_run
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text("utf-8")

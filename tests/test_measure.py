@@ -18,15 +18,17 @@ import rankscope
 from rankscope import measure as module
 from rankscope.errors import InputRejected, UsageError
 from rankscope.executors import Done, InlineExecutor, ProcessExecutor, ThreadExecutor
+from rankscope.how import How
 from rankscope.inventory import take_inventory
 from rankscope.matrices import Selection
-from rankscope.measure import TASK_FLOPS, How, Measured, grouped, measure
+from rankscope.measure import Measured, measure
 from rankscope.plan import flops
 from rankscope.question import Question
 from rankscope.records import MatrixSpec, Spectrum, Unmeasured
 from rankscope.series import Series, discover
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
+from rankscope.tasks import TASK_FLOPS, grouped
 from rankscope.worker import Task
 from tests.matrix import Array, low_rank
 
@@ -100,10 +102,10 @@ class TestSameNumbers:
         kind: type,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(module, "INLINE_FLOPS", 1e99)
+        monkeypatch.setattr("rankscope.engines.INLINE_FLOPS", 1e99)
         plain = analyze(run, workers=1)
-        monkeypatch.setattr(module, "INLINE_FLOPS", inline_flops)
-        monkeypatch.setattr(module, "TASK_FLOPS", 1e5)
+        monkeypatch.setattr("rankscope.engines.INLINE_FLOPS", inline_flops)
+        monkeypatch.setattr("rankscope.tasks.TASK_FLOPS", 1e5)
         used: list[type] = []
         original = kind.run  # type: ignore[attr-defined]
 
@@ -123,7 +125,7 @@ class TestSameNumbers:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         plain = analyze(run, workers=1)
-        monkeypatch.setattr(module, "TASK_FLOPS", 1e5)
+        monkeypatch.setattr("rankscope.tasks.TASK_FLOPS", 1e5)
         monkeypatch.chdir(run.parent)
         with pool(2) as engine:
             assert_same_numbers(plain, analyze(run, executor=engine))
@@ -237,9 +239,9 @@ class TestCores:
     ) -> None:
         kept = tmp_path / "store"
         analyze(run / "step-0.safetensors", store=kept, workers=1)
-        monkeypatch.setattr(module, "available_cores", lambda: 64)
-        monkeypatch.setattr(module, "INLINE_FLOPS", inline_flops)
-        monkeypatch.setattr(module, "TASK_FLOPS", 1e5)
+        monkeypatch.setattr("rankscope.engines.available_cores", lambda: 64)
+        monkeypatch.setattr("rankscope.engines.INLINE_FLOPS", inline_flops)
+        monkeypatch.setattr("rankscope.tasks.TASK_FLOPS", 1e5)
         used: list[Any] = []
         here = InlineExecutor.run
 
@@ -388,7 +390,7 @@ class TestLostWorkers:
         self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fatal = Fatal("experts[1]")
-        monkeypatch.setattr(module._Run, "_executor", lambda *_, **__: fatal)
+        monkeypatch.setattr("rankscope.engines.Engine._executor", lambda *_, **__: fatal)
         result = analyze(run, store=tmp_path / "store")
         by_status = {row["name"]: row["status"] for row in result.matrices}
         assert by_status.pop("experts[1]") == "worker_lost"
@@ -403,7 +405,7 @@ class TestLostWorkers:
         # It is tried again by the next call, and only it.
         monkeypatch.undo()
         fresh = Fatal("")
-        monkeypatch.setattr(module._Run, "_executor", lambda *_, **__: fresh)
+        monkeypatch.setattr("rankscope.engines.Engine._executor", lambda *_, **__: fresh)
         again = analyze(run, store=tmp_path / "store")
         assert {row["status"] for row in again.matrices} == {"ok", "nonfinite"}
         assert fresh.tasks == [1, 1, 1]

@@ -19,7 +19,7 @@ import safetensors.numpy
 import rankscope
 from rankscope import frames, parquet
 from rankscope.errors import OutputFailed
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.views import parquet as view
 from rankscope.views import save
 from rankscope.views.report import Report

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rankscope import measure, plan
+from rankscope import engines, measure, plan
 from rankscope.errors import InputRejected
 from rankscope.executors import Done
+from rankscope.how import How
 from rankscope.inventory import take_inventory
 from rankscope.matrices import Selection, select
 from rankscope.prediction import in_processes, makespan, predict, prediction, useful_workers
@@ -127,11 +128,11 @@ class TestQueue:
                     handed.append((str(item.path), item.specs))
                     yield Done(item, [])
 
-        monkeypatch.setattr(measure, executor, Recorder)
-        monkeypatch.setattr(measure, "INLINE_FLOPS", 1.0 if large else 1e12)
+        monkeypatch.setattr(engines, executor, Recorder)
+        monkeypatch.setattr(engines, "INLINE_FLOPS", 1.0 if large else 1e12)
         monkeypatch.setattr("rankscope.prediction.INLINE_FLOPS", 1.0 if large else 1e12)
         series = [discover(tmp_path)]
-        how = measure.How(workers=2, store=False, device="cpu")
+        how = How(workers=2, store=False, device="cpu")
         _, found = measure.measure(series, Selection(), Question().columns(), how)
         assert list(found) == []
         inventory = take_inventory(series, Selection(), [SpectrumStore(None, ROUTE_VERSION)])
@@ -309,7 +310,7 @@ def test_the_store_grows_by_what_is_said(tmp_path: Path, order: int) -> None:
     os.utime(path, (1e9, 1e9))
     empty = tmp_path / "empty.sqlite3"
     SpectrumStore(empty, ROUTE_VERSION).close()
-    how = measure.How(store=store, workers=1, cores=1, device="cpu")
+    how = How(store=store, workers=1, cores=1, device="cpu")
     inventory, found = measure.measure([discover(path)], Selection(), Question().columns(), how)
     assert len(list(found)) == 40
     grown = store.stat().st_size - empty.stat().st_size

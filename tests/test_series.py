@@ -15,7 +15,7 @@ from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
 from rankscope.files import atomic_path
 from rankscope.grouping import group_files
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.series import Series, discover, single
 from rankscope.stepnames import is_unfinished, step_in
 

@@ -19,7 +19,7 @@ import rankscope
 from rankscope.checkpoints.spectrumfile import SCHEMA
 from rankscope.cli.app import app
 from rankscope.errors import InputRejected, UsageError
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.snapshots import Contents, LogRecord, RunRecord, SnapshotWriter
 
 METRICS = ["rank", "numerical_rank", "effective_rank", "frobenius_norm", "condition_number"]

@@ -21,7 +21,8 @@ from rankscope import analyze
 from rankscope.api import export_spectra
 from rankscope.errors import OutputFailed, UsageError
 from rankscope.files import atomic_path
-from rankscope.measure import How, Measured, measure
+from rankscope.how import How
+from rankscope.measure import Measured, measure
 from rankscope.metrics.thresholded import Norm
 from rankscope.records import Spectrum
 from rankscope.spectra import SCHEMA

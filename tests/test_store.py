@@ -20,7 +20,7 @@ import safetensors.numpy
 
 import rankscope
 from rankscope.files import identity
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.records import Listing, Measurement, Route, Skipped, Spectrum, TensorInfo, Unmeasured
 from rankscope.series import Series, Snapshot
 from rankscope.solvers import ROUTE_VERSION, solve
@@ -468,7 +468,7 @@ class TestAnalysis:
     def test_a_copy_is_opened_once_to_be_read_however_much_work_it_was(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solved: Solved, opened: list[Path]
     ) -> None:
-        monkeypatch.setattr("rankscope.measure.TASK_FLOPS", 1.0)  # a task for each matrix
+        monkeypatch.setattr("rankscope.tasks.TASK_FLOPS", 1.0)  # a task for each matrix
         tensors = {f"w{i}": RNG.standard_normal((9, 8)) for i in range(20)}
         analyze(save(tmp_path / "one", tensors), tmp_path / "store")
         assert len(opened) == 21
@@ -511,7 +511,7 @@ class TestAnalysis:
 
         store = tmp_path / "store"
         with monkeypatch.context() as patch:
-            patch.setattr("rankscope.measure.measure_task", swapped)
+            patch.setattr("rankscope.engines.measure_task", swapped)
             patch.setattr("rankscope.worker.solve", late)
             assert analyze(file, store).matrices[0]["rank"] == 1
         assert analyze(file, store).matrices[0]["rank"] == 5

@@ -24,6 +24,7 @@ from rankscope.certificates.pairs import (
     reach,
 )
 from rankscope.checkpoints import is_isolated
+from rankscope.engines import INLINE_FLOPS
 from rankscope.errors import InputRejected
 from rankscope.executors import (
     Executor,
@@ -34,7 +35,6 @@ from rankscope.executors import (
 )
 from rankscope.inventory import Entry, Inventory, saved_beside, take_inventory
 from rankscope.matrices import Selection
-from rankscope.measure import INLINE_FLOPS
 from rankscope.provenance import made_now
 from rankscope.rows import Row
 from rankscope.runlog import read_log

@@ -38,8 +38,8 @@ from rankscope.text import printable
 
 if TYPE_CHECKING:
     from rankscope.api import Asked
+    from rankscope.how import How
     from rankscope.matrices import Selection
-    from rankscope.measure import How
     from rankscope.metrics.thresholded import Norm
     from rankscope.scene import Scene
     from rankscope.table import Table

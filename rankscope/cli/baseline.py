@@ -21,7 +21,7 @@ from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
 
 if TYPE_CHECKING:
-    from rankscope.measure import How
+    from rankscope.how import How
 
 
 @bundled({"how": how_options})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rankscope.gate.baseline import Baseline
     from rankscope.gate.check import Demand
     from rankscope.gate.verdict import Verdict
-    from rankscope.measure import How
+    from rankscope.how import How
     from rankscope.table import Table
 
 FAILED = 1

@@ -31,7 +31,7 @@ from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import complain, present
 
 if TYPE_CHECKING:
-    from rankscope.measure import How
+    from rankscope.how import How
 
 
 @bundled({"how": how_options})

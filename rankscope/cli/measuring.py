@@ -14,7 +14,7 @@ import typer
 from rankscope.text import inert
 
 if TYPE_CHECKING:
-    from rankscope.measure import How
+    from rankscope.how import How
 
 DEFAULT_EPS = 1e-3  # as in metrics/thresholded.py, which imports NumPy
 
@@ -98,7 +98,7 @@ def how_options(
     cluster: Cluster = None,
 ) -> Iterator[How]:
     """How to measure, as these options say; a cluster is left, or ended, with the command."""
-    from rankscope.measure import How
+    from rankscope.how import How
 
     kept = store_of(store, no_store=no_store)
     how = How(workers=workers, store=kept, verify=verify, device=device)

@@ -32,7 +32,7 @@ from rankscope.cli.screen import complain
 
 if TYPE_CHECKING:
     from rankscope.cli.progress import Report
-    from rankscope.measure import How
+    from rankscope.how import How
     from rankscope.plotting import Picture
     from rankscope.training import Given
 

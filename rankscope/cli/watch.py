@@ -75,9 +75,9 @@ def watch(
         os.environ[variable] = "1"
     with Ending() as ending:
         with suppress(KeyboardInterrupt):
+            from rankscope.how import How
             from rankscope.live.taking import Asked
             from rankscope.matrices import Selection
-            from rankscope.measure import How
             from rankscope.question import Question
 
             question = Question(

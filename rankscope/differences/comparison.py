@@ -15,9 +15,10 @@ from rankscope.differences.running import Places
 from rankscope.differences.subtraction import add_deltas, delta_keys
 from rankscope.errors import InputRejected
 from rankscope.files import Identity, identity_or_absence
+from rankscope.how import How
 from rankscope.inventory import Entry, Inventory
 from rankscope.matrices import Selection, tensor_of
-from rankscope.measure import How, Measured, measure
+from rankscope.measure import Measured, measure
 from rankscope.pairing import Pairing, pair
 from rankscope.question import Question
 from rankscope.records import Spectrum

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rankscope.differences.delta import Outcome, Pair, Task, sound, subtract
+from rankscope.engines import INLINE_FLOPS, executor_of
 from rankscope.executors import (
     Executor,
     InlineExecutor,
@@ -16,12 +17,14 @@ from rankscope.executors import (
     available_cores,
 )
 from rankscope.files import Identity
-from rankscope.measure import INLINE_FLOPS, SAVE_SECONDS, How, absolute, executor_of, grouped
+from rankscope.how import How
+from rankscope.measure import SAVE_SECONDS
 from rankscope.plan import flops
 from rankscope.records import Measurement, Route, Unmeasured
 from rankscope.series import Snapshot
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
+from rankscope.tasks import absolute, grouped
 from rankscope.worker import answer
 
 

@@ -15,7 +15,7 @@ from rankscope.differences.delta import (
     zero_spectrum,
 )
 from rankscope.differences.running import Places, deltas
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.question import Column, read_all
 from rankscope.records import INFINITE, Measurement, Reading, Spectrum
 from rankscope.resolution import real_reading

@@ -10,9 +10,9 @@ from rankscope.gate.baseline import METRICS, Baseline
 from rankscope.gate.comparison import BROKEN, Sides, compare
 from rankscope.gate.rules import RuleBook, metrics_in, rule_book
 from rankscope.gate.verdict import Verdict
+from rankscope.how import How
 from rankscope.inventory import take_inventory
 from rankscope.matrices import Selection, check_globs, tensor_of
-from rankscope.measure import How
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.places import place
 from rankscope.provenance import made_now

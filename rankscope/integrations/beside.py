@@ -21,8 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rankscope.errors import InputRejected
+from rankscope.how import How
 from rankscope.integrations.growing import Growing
-from rankscope.measure import How
 from rankscope.series import Series, discover
 
 LOOK_SECONDS = 1.0  # between two looks at the directory; one takes a millisecond

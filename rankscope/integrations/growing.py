@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rankscope.how import How
 from rankscope.integrations.readings import (
     MatrixReading,
     SnapshotReading,
@@ -20,7 +21,6 @@ from rankscope.live.logtail import LogTail
 from rankscope.live.lookout import Lookout
 from rankscope.live.taking import Asked
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.question import Question
 from rankscope.runlog import LOG_FILE
 from rankscope.series import Series

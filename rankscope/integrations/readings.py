@@ -9,8 +9,9 @@ from typing import Any, TypeGuard
 
 from rankscope.api import analyze
 from rankscope.errors import InputRejected, UsageError
+from rankscope.how import How
 from rankscope.matrices import Selection
-from rankscope.measure import How, measure
+from rankscope.measure import measure
 from rankscope.question import Question
 from rankscope.records import Spectrum
 from rankscope.rows import Row

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from rankscope.how import How
 from rankscope.integrations.readings import SnapshotReading, readings
-from rankscope.measure import How
 from rankscope.question import Question
 from rankscope.text import printable
 

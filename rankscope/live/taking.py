@@ -7,9 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from rankscope.files import Identity, identity_or_absence
+from rankscope.how import How
 from rankscope.inventory import Inventory, saved_beside
 from rankscope.matrices import Selection
-from rankscope.measure import How, Measured, measure
+from rankscope.measure import Measured, measure
 from rankscope.metrics.thresholded import approximation_rank
 from rankscope.question import Question
 from rankscope.records import Spectrum

@@ -14,18 +14,18 @@ import safetensors.numpy
 import torch
 
 import rankscope
-from rankscope import measure as measuring
 from rankscope import worker
 from rankscope.accelerator import device_executor, placing
 from rankscope.errors import InputRejected, UsageError
 from rankscope.executors import InlineExecutor, SideBySideExecutor
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import CARD_TASK_FLOPS, How, grouped_for_cards
 from rankscope.plan import matrix_flops
 from rankscope.question import Question
 from rankscope.records import MatrixSpec, Spectrum
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
+from rankscope.tasks import CARD_TASK_FLOPS, grouped_for_cards
 from rankscope.worker import Outcome, RouteChoice, Task, list_checkpoint, measure_task
 from tests.accelerator.conftest import Memory, Solver
 from tests.matrix import Array, low_rank
@@ -178,7 +178,7 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         used.append(task.device)
         return right(checkpoint, task)
 
-    monkeypatch.setattr(measuring, "devices_for", lambda *_: ("cuda:0", "cuda:1"))
+    monkeypatch.setattr("rankscope.engines.devices_for", lambda *_: ("cuda:0", "cuda:1"))
     monkeypatch.setattr(placing, "ProcessExecutor", inline)
     monkeypatch.setattr(worker, "_known_on_device", noted)
     return used
@@ -248,7 +248,7 @@ def test_one_process_a_card_and_items_as_they_were() -> None:
 def test_a_card_that_is_not_there_after_all_costs_nothing_but_time(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "devices_for", lambda *_: ("cuda:0", "cuda:1"))
+    monkeypatch.setattr("rankscope.engines.devices_for", lambda *_: ("cuda:0", "cuda:1"))
     there = analyze(model, store=False, device="cuda:*")
     assert there.matrices == analyze(model, store=False, device="cpu").matrices
 
@@ -277,8 +277,8 @@ def test_what_a_card_s_process_dies_of_is_measured_on_the_cpu(
     def dying(devices: Any, threads: int) -> Dying:
         return Dying(device_executor(devices, threads).executors)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(measuring, "devices_for", lambda *_: ("cuda:0",))
-    monkeypatch.setattr(measuring, "device_executor", dying)
+    monkeypatch.setattr("rankscope.engines.devices_for", lambda *_: ("cuda:0",))
+    monkeypatch.setattr("rankscope.engines.device_executor", dying)
     there = analyze(model, store=False, device="cuda")
     assert {row["status"] for row in there.matrices} == {"ok"}
     assert len(there.matrices) == count

@@ -19,8 +19,8 @@ import rankscope
 from rankscope.checkpoints import open_checkpoint
 from rankscope.checkpoints.adapter_config import NotScaled, scale_of
 from rankscope.errors import InputRejected
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import How
 from rankscope.plan import cost, matrix_flops
 from rankscope.products import LowRankProduct, matrix_of
 from rankscope.records import MatrixSpec, TensorInfo

@@ -21,8 +21,8 @@ from rankscope import analyze
 from rankscope.checkpoints import is_isolated, needs_isolation, open_checkpoint
 from rankscope.checkpoints.dcp_files import MAX_OPEN
 from rankscope.errors import InputRejected
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import How
 from rankscope.records import Checkpoint, MatrixSpec
 from tests.checkpoints.dcp_dirs import Boxes, craft, described, loaded, save, write
 

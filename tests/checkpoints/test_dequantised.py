@@ -22,8 +22,8 @@ import rankscope
 from rankscope.checkpoints.dequantisation import READ_WITH_IT, dequantised
 from rankscope.checkpoints.memory import MemoryCheckpoint
 from rankscope.checkpoints.modelfiles import ModelFiles
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import How
 from tests.checkpoints.quantised_files import Floats, encodings, model, skipped, weights
 
 Arrays = dict[str, Any]

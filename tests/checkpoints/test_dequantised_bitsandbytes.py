@@ -12,7 +12,7 @@ import torch
 
 import rankscope
 from rankscope.checkpoints.dequantisation import bitsandbytes
-from rankscope.measure import How
+from rankscope.how import How
 from tests.checkpoints.quantised_files import encodings, library, model, skipped, weights
 
 bnb = library("bitsandbytes.functional")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import rankscope
 from rankscope.checkpoints.dequantisation.bits import unpacked, words_of
-from rankscope.measure import How
+from rankscope.how import How
 from tests.checkpoints.quantised_files import encodings, library, model, skipped, weights
 
 Tensors = dict[str, torch.Tensor]

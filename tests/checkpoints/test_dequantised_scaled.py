@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rankscope
-from rankscope.measure import How
+from rankscope.how import How
 from tests.checkpoints.quantised_files import encodings, library, model, skipped, weights
 
 BLOCKS = {"quant_method": "fp8", "weight_block_size": [16, 32]}

@@ -16,7 +16,7 @@ import torch
 from rankscope import InputRejected, analyze
 from rankscope.checkpoints import is_isolated, needs_isolation, open_checkpoint
 from rankscope.checkpoints.directory import MAX_INDEX_BYTES, MAX_SHARDS, find_model
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.series import discover
 from tests.checkpoints.safetensors_files import open_in_child
 from tests.contracts.reader import Arrays, whole

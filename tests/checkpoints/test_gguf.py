@@ -22,8 +22,8 @@ from rankscope.checkpoints import gguf_blocks, open_checkpoint
 from rankscope.checkpoints.ggml_types import TYPES
 from rankscope.checkpoints.gguf import GgufReader
 from rankscope.errors import InputRejected
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import How
 from rankscope.records import MatrixSpec, TensorInfo
 from tests.checkpoints.gguf_files import (
     ARRAY,

@@ -20,8 +20,8 @@ from rankscope import checkpoints, measure
 from rankscope.checkpoints import merged, open_checkpoint
 from rankscope.cli.app import app
 from rankscope.errors import InputRejected, UsageError
+from rankscope.how import How
 from rankscope.matrices import Selection, fold, select
-from rankscope.measure import How
 from rankscope.worker import Task, measure_task
 from tests.checkpoints.peft_models import Saved, gpt2, llama, read_all, resnet, save
 from tests.checkpoints.test_adapters import CONFIG, adapter, factors

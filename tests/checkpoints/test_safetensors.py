@@ -17,8 +17,8 @@ from rankscope import analyze
 from rankscope.checkpoints import open_checkpoint
 from rankscope.checkpoints.safetensors import SafetensorsReader
 from rankscope.errors import InputRejected
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import How
 from rankscope.storedmatrix import StoredMatrix
 from tests.checkpoints.safetensors_files import entry, library_refuses, write
 from tests.contracts.reader import ALL_DTYPES, Arrays, ReaderContract, as_dtype, whole

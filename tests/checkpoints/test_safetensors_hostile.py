@@ -16,7 +16,7 @@ from rankscope import analyze
 from rankscope.checkpoints import open_checkpoint
 from rankscope.checkpoints.safetensors_header import MAX_AXES, MAX_HEADER_BYTES
 from rankscope.errors import InputRejected
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.records import Checkpoint
 from tests.checkpoints.safetensors_files import entry, library_refuses, open_in_child, write
 from tests.contracts.reader import whole

@@ -19,12 +19,12 @@ import pytest
 import safetensors.numpy
 
 import rankscope
-from rankscope import measure as module
 from rankscope.cluster import ClusterLost, DaskExecutor, Where, connected
 from rankscope.executors import Done, Executor, InlineExecutor, ProcessExecutor, ThreadExecutor
 from rankscope.executors.base import Item, Result
+from rankscope.how import How
 from rankscope.matrices import Selection
-from rankscope.measure import How, measure
+from rankscope.measure import measure
 from rankscope.question import Question
 from rankscope.records import Spectrum
 from rankscope.series import discover
@@ -166,7 +166,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
 ) -> None:
     run = run_of(tmp_path / "run", 6)
     expected = rows(run, engine=InlineExecutor(1))
-    monkeypatch.setattr(module, "measure_task", slow)
+    monkeypatch.setattr("rankscope.engines.measure_task", slow)
     client.wait_for_workers(2)
     pid = next(iter(client.run(os.getpid).values()))
     watched = Watched(DaskExecutor(client), 3, lambda: os.kill(pid, signal.SIGKILL))
@@ -184,7 +184,7 @@ def test_a_matrix_whose_worker_always_dies_is_isolated(
     tensors["large"] = rng.standard_normal((400, 400))
     path = save(tmp_path / "w.safetensors", tensors)
     expected = {row["name"]: row for row in rows(path, engine=InlineExecutor(1))}
-    monkeypatch.setattr(module, "measure_task", kills_on_killer)
+    monkeypatch.setattr("rankscope.engines.measure_task", kills_on_killer)
     found = rankscope.analyze(path, how=How(store=False, executor=DaskExecutor(client)))
     assert found.incomplete
     by_name = {row["name"]: dict(row) for row in found.matrices}
@@ -297,7 +297,7 @@ def test_the_scheduler_killed_and_the_rest_done_with_a_new_one(
         return watched
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "measure_task", slow)
+        patch.setattr("rankscope.engines.measure_task", slow)
         with pytest.raises(
             ClusterLost, match=r"the scheduler is gone .*run the command again"
         ) as e:

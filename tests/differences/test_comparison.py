@@ -18,7 +18,7 @@ from rankscope.comparing import Diff
 from rankscope.differences.changes import change_row, worst_first
 from rankscope.differences.difference import STRUCTURE
 from rankscope.errors import InputRejected, OutputFailed, UsageError
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.question import Question
 from rankscope.rows import Row
 from rankscope.views import terminal

@@ -22,7 +22,7 @@ from rankscope.comparing import Diff
 from rankscope.differences import running
 from rankscope.differences.delta import subtract
 from rankscope.executors import Done
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.records import Checkpoint
 from tests.matrix import Array, low_rank
 
@@ -389,7 +389,7 @@ class TestExecutors:
     ) -> None:
         plain = diff(*pair)
         monkeypatch.setattr(running, "INLINE_FLOPS", inline)
-        monkeypatch.setattr("rankscope.measure.TASK_FLOPS", 5e4)
+        monkeypatch.setattr("rankscope.tasks.TASK_FLOPS", 5e4)
         told: list[tuple[float, float]] = []
         how = How(workers=workers, store=False, progress=lambda *pair: told.append(pair))
         found = rankscope.diff(*pair, True, how=how)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from rankscope.api import asked_of, scene_of
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.scene import Scene
 from rankscope.snapshots import LogRecord
 from tests.rundirs import Recipe, write_run

@@ -14,7 +14,7 @@ from rankscope.cli.plot import WIDTH
 from rankscope.cli.plot import plot as command
 from rankscope.errors import UsageError
 from rankscope.figures import KINDS, PAGE, bound, draw, draw_table, groups, norm_ratio
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.plotting import plot
 from tests.figures import made
 

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 
 from rankscope.api import analyze
 from rankscope.figures.notebook import run_curve
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.palette import DARK, LIGHT, ON_BOTH, contrast
 from tests.figures import made
 

@@ -20,8 +20,8 @@ from rankscope.gate.baseline import (
     rounded,
     to_text,
 )
+from rankscope.how import How
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.question import Question
 from rankscope.rows import Row
 from rankscope.worker import RouteChoice

@@ -20,7 +20,7 @@ from rankscope import worker
 from rankscope.errors import InputRejected, UsageError
 from rankscope.gate.findings import Finding
 from rankscope.gate.verdict import Verdict
-from rankscope.measure import How
+from rankscope.how import How
 from tests.gate import models
 
 NO_STORE = How(store=False)

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import rankscope
-from rankscope.measure import How
+from rankscope.how import How
 from tests.checkpoints import peft_models
 from tests.checkpoints.peft_models import Saved
 

@@ -14,7 +14,7 @@ import torch
 
 import rankscope
 from rankscope.api import Analysis
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.snapshots import Contents, LogRecord, RunRecord, SnapshotWriter
 
 BATCH = 8

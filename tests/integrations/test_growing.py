@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rankscope.errors import UsageError
+from rankscope.how import How
 from rankscope.integrations.growing import Growing
 from rankscope.integrations.readings import SnapshotReading, readings
 from rankscope.live import taking
-from rankscope.measure import How
 from rankscope.series import discover
 from rankscope.snapshots import (
     Hyperparameters,

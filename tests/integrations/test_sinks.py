@@ -18,12 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rankscope.api import Analysis
 from rankscope.errors import InputRejected, UsageError
+from rankscope.how import How
 from rankscope.integrations import MatrixReading, SnapshotReading, export
 from rankscope.integrations.readings import edges
 from rankscope.integrations.recording import Saving
 from rankscope.integrations.tensorboard import TensorBoardSink
 from rankscope.integrations.wandb import WandbSink
-from rankscope.measure import How
 from rankscope.snapshots import SnapshotWriter
 from tests.integrations.kept import Kept
 from tests.integrations.runs import asked

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import rankscope
+from rankscope.how import How
 from rankscope.live.course import Known, course
 from rankscope.live.lookout import Lookout
 from rankscope.live.taking import Taken, take
-from rankscope.measure import How
 from rankscope.metrics.thresholded import Norm
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record

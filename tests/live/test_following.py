@@ -16,11 +16,11 @@ import safetensors.numpy
 
 import rankscope
 from rankscope.errors import UsageError
+from rankscope.how import How
 from rankscope.live import following, logtail
 from rankscope.live.picture import Picture
 from rankscope.live.taking import Tick
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.products import AnyMatrix
 from rankscope.records import Measurement, Route
 from rankscope.snapshots import LogRecord, SnapshotWriter

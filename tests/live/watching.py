@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from rankscope.how import How
 from rankscope.live.picture import Picture
 from rankscope.live.taking import Asked
 from rankscope.live.watch import Watch
 from rankscope.matrices import Selection
-from rankscope.measure import How
 from rankscope.metrics.thresholded import Norm
 from rankscope.question import Question
 from tests.matrix import Array, low_rank

@@ -16,11 +16,11 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from rankscope import analyze, measure
+from rankscope import analyze, engines
 from rankscope.errors import InputRejected
 from rankscope.executors import Executor
+from rankscope.how import How
 from rankscope.matrices import Selection, select
-from rankscope.measure import How
 from rankscope.records import Spectrum, Unmeasured
 from rankscope.remote.hub import forget_pins
 from rankscope.worker import Outcome, Task, list_checkpoint, measure_task
@@ -220,11 +220,11 @@ def test_a_push_in_the_middle_changes_nothing(
 ) -> None:
     """What is to be measured is known, and nothing of it is read yet: a push."""
     if where == "processes":
-        monkeypatch.setattr("rankscope.measure.INLINE_FLOPS", 0.0)
-    monkeypatch.setattr("rankscope.measure.TASK_FLOPS", 1.0)  # a task for each matrix
+        monkeypatch.setattr("rankscope.engines.INLINE_FLOPS", 0.0)
+    monkeypatch.setattr("rankscope.tasks.TASK_FLOPS", 1.0)  # a task for each matrix
     command = ("analyze", "hf://org/model", "--no-store", "--json", "--workers", "2")
     before = table(run(*command))
-    outcomes = measure._outcomes
+    outcomes = engines.outcomes
     pushed: list[str] = []
 
     def push(executor: Executor, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
@@ -232,7 +232,7 @@ def test_a_push_in_the_middle_changes_nothing(
             pushed.append(hub.repositories["org/model"].commit(model(99)))
         return outcomes(executor, tasks)
 
-    monkeypatch.setattr("rankscope.measure._outcomes", push)
+    monkeypatch.setattr("rankscope.engines.outcomes", push)
     during = table(run(*command))
     assert pushed
     assert during == before

@@ -17,7 +17,7 @@ from scipy import stats
 
 from rankscope import analyze
 from rankscope.api import Analysis
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.snapshots import (
     Hyperparameters,
     LogRecord,

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 import rankscope
 from rankscope.errors import UsageError
-from rankscope.measure import How
+from rankscope.how import How
 from trainers import images
 from trainers.__main__ import main
 from trainers.data import Standardise, load

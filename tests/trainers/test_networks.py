@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 import rankscope
 from rankscope import Analysis, Selection
 from rankscope.errors import UsageError
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.snapshots import RunRecord, SnapshotWriter
 from trainers.networks import ARCHITECTURES, Network, Vit, build, records
 from trainers.networks.vit import Layer

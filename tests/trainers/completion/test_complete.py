@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file
 
 import rankscope
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.runlog import read_log
 from rankscope.runrecord import read_run_record
 from rankscope.training import Given, training_of

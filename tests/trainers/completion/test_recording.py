@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import save_file
 
 import rankscope
-from rankscope.measure import How
+from rankscope.how import How
 from trainers.completion.history import RECORDS
 from trainers.completion.recording import (
     Reading,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import rankscope
 from rankscope.errors import UsageError
-from rankscope.measure import How
+from rankscope.how import How
 from tests import rundirs
 from tests.trainers.figures import made
 from trainers.figures import house

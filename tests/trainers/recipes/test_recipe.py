@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import rankscope
-from rankscope.measure import How
+from rankscope.how import How
 from rankscope.runlog import read_log
 from rankscope.snapshots import SnapshotWriter
 from trainers import images

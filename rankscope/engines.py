@@ -37,6 +37,11 @@ class Engine:
 
     how: How
 
+    def check(self) -> None:
+        """Raise `UsageError` where a card is asked for by name and not there."""
+        if self.how.device != "auto" and self.how.executor is None:
+            devices_for(self.how.device, 0.0)
+
     def run(
         self, tasks: Sequence[Task], devices: Sequence[str], *, isolated: bool
     ) -> Iterator[tuple[Task, Outcome]]:

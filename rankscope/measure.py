@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope import plan
-from rankscope.accelerator import devices_for
 from rankscope.checkpoints import is_isolated
 from rankscope.engines import HOST, Engine
 from rankscope.how import How
@@ -72,8 +71,7 @@ def measure(
         InputRejected: no snapshot is sound.
         UsageError: the selection makes no sense.
     """
-    if how.device != "auto" and how.executor is None:
-        devices_for(how.device, 0.0)  # before anything is read, whether it is there
+    Engine(how).check()
     stores = _stores(all_series, how.store)
     try:
         if how.verify:

@@ -51,7 +51,9 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
         except RankScopeError as error:
             _fail(f"error: {inert(str(error))}", error.exit_code)
         except KeyboardInterrupt:
-            kept = "; what was finished is kept" if kwargs.get("no_store") is False else ""
+            # Only what measures has --verify; `inspect --plan` looks into the store and writes none.
+            stores = "verify" in kwargs and kwargs.get("no_store") is False
+            kept = "; what was finished is kept" if stores else ""
             _fail(f"interrupted{kept}", INTERRUPTED)
         except BrokenPipeError:
             _silence()  # the reader has seen enough (`| head`)

@@ -24,6 +24,7 @@ from benchmarks.pages import bench_pages
 from benchmarks.penalties import bench_penalties
 from benchmarks.plan import bench_plan
 from benchmarks.processes import run
+from benchmarks.remote import bench_remote
 from benchmarks.scale import bench_scale
 from benchmarks.training import bench_training
 from rankscope.checkpoints import open_checkpoint
@@ -225,6 +226,7 @@ BENCHMARKS: dict[str, Callable[[Path], None]] = {
     "penalties": bench_penalties,
     "pages": bench_pages,
     "cluster": bench_cluster,
+    "remote": bench_remote,
     "plan": bench_plan,
     "scale": bench_scale,
     "gpu": bench_gpu,

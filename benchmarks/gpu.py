@@ -23,6 +23,7 @@ import torch
 from safetensors.numpy import save_file
 
 from benchmarks.processes import run
+from rankscope.accelerator import devices_for
 from rankscope.accelerator.eigen import batch_limit, solved_batch
 from rankscope.accelerator.lanes import Lane, full_float32, lane_of
 from rankscope.accelerator.rates import Rates, rates_of
@@ -30,6 +31,7 @@ from rankscope.accelerator.reading import BLOCK_ELEMENTS
 from rankscope.accelerator.streaming import grams_on
 from rankscope.accelerator.summing import Sums
 from rankscope.checkpoints import open_checkpoint
+from rankscope.errors import UsageError
 from rankscope.matrices import Selection, select
 from rankscope.records import Checkpoint
 from rankscope.solvers import solve
@@ -252,6 +254,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--picture", type=Path)
     asked = Asked(**vars(parser.parse_args()))
+    try:
+        devices_for(asked.device, 0.0)
+    except UsageError as error:
+        raise SystemExit(f"error: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
         bench(Path(folder), asked)
 

@@ -18,7 +18,7 @@ from rankscope.executors import (
 from rankscope.how import How
 from rankscope.records import Unmeasured
 from rankscope.tasks import narrowed, task_flops
-from rankscope.worker import Outcome, Task, measure_task
+from rankscope.worker import ANY_CARD, Outcome, Task, measure_task
 
 # Starting workers takes about a quarter of a second; two cores at 50 GFLOP/s each do this much
 # in that time, and less work is done sooner in this process.
@@ -69,14 +69,14 @@ class Engine:
             return HOST
         if self.how.executor is None:
             return devices_for(self.how.device, work)
-        return ("cuda",) if self.how.device.startswith("cuda") else HOST
+        return (ANY_CARD,) if self.how.device.startswith(ANY_CARD) else HOST
 
     def _on_cards(
         self, cards: Sequence[str], tasks: Sequence[Task], executor: Executor
     ) -> Iterator[tuple[Task, Outcome]]:
         """Outcomes from cards; `executor` measures what these lose, or has cards of its own."""
         if self.how.executor is not None:
-            return outcomes(executor, [replace(task, device="cuda") for task in tasks])
+            return outcomes(executor, [replace(task, device=ANY_CARD) for task in tasks])
         threads = max(1, (self.how.cores or available_cores()) // len(cards))
         return outcomes(device_executor(cards, threads), tasks, executor)
 

@@ -31,10 +31,6 @@ from rankscope.text import natural
 
 SWEEP_DEPTH = 3  # how deep below a directory its runs may lie: sweep/seed-0/B-8
 
-# A page of links is a directory; those that it leads to are not followed through a whole site.
-WEB = ("http", "https")
-WEB_DEPTH = 1
-
 
 def group_files(paths: Sequence[PurePath]) -> list[Series]:
     """Several paths, as given on a command line, to series.
@@ -71,8 +67,7 @@ def _with_runs(path: PurePath) -> list[PurePath]:
     """The path itself, or the runs in a directory of runs (a sweep), and its own weights if any."""
     if not is_directory(path) or is_run(path):
         return [path]
-    depth = WEB_DEPTH if isinstance(path, RemotePath) and path.scheme in WEB else SWEEP_DEPTH
-    found = sorted(_runs_below(path, depth), key=lambda run: natural(str(run)))
+    found = sorted(_runs_below(path, SWEEP_DEPTH), key=lambda run: natural(str(run)))
     # A link such as `latest` to one of them is no further run.
     own = {real(run): run for run in reversed(found)}
     own |= {real(run): run for run in found if not _by_link(run, path)}

@@ -48,6 +48,19 @@ class How:
             choices = ", ".join(get_args(RouteChoice))
             raise UsageError(f"route is {self.route!r}, expected one of {choices}")
         check_device(self.device)
+        engine = self.executor
+        if isinstance(engine, type) or not (engine is None or _runs(engine)):
+            raise UsageError(
+                f"executor is {engine!r}, expected one of concurrent.futures that is open, or "
+                "rankscope.cluster.DaskExecutor(client)"
+            )
         for name, value in (("workers", self.workers), ("cores", self.cores)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}, expected at least 1")
+
+
+def _runs(engine: object) -> bool:
+    """Whether this is an executor: ours, or of `concurrent.futures`."""
+    # A client of Dask is told apart by `submit`: its `run` is another thing.
+    ours = callable(getattr(engine, "run", None)) and not hasattr(engine, "submit")
+    return ours or isinstance(engine, concurrent.futures.Executor)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from rankscope.checkpoints import needs_isolation
+from rankscope.checkpoints.directory import INDEX_SUFFIX, shards_of
 from rankscope.errors import InputRejected
 from rankscope.executors import Executor, InlineExecutor, ProcessExecutor, ThreadExecutor
 from rankscope.files import Identity
 from rankscope.matrices import Selection, check_selection, select
-from rankscope.places import RemotePath
-from rankscope.presence import REMOTE_THREADS
+from rankscope.places import RemotePath, WholePath, text_of
+from rankscope.presence import REMOTE_THREADS, fixed, names, stands_alone
 from rankscope.records import Listing, MatrixSpec, Skipped
 from rankscope.series import Series, Snapshot
 from rankscope.store import SpectrumStore
@@ -20,6 +22,8 @@ from rankscope.worker import list_checkpoint
 
 # HDF5 headers of 10 000 datasets are read in about 2 s on the machine of docs/performance.md.
 LISTING_SECONDS = 60.0
+
+CRASHED = "the library that reads this format crashed or hung on it: damaged?"
 
 Place = tuple[PurePath, PurePath | None]  # a checkpoint, and the model that it is merged into
 
@@ -104,6 +108,23 @@ def take_inventory(
     return inventory
 
 
+def check_downloads(all_series: Sequence[Series]) -> None:
+    """Have what was fetched of snapshots in an earlier analysis compared, or fetched anew."""
+    from rankscope.remote.downloads import forget_damaged
+
+    whole = [path for one in all_series for snapshot in one.snapshots for path in _place(snapshot)]
+    for path in dict.fromkeys(path for path in whole if isinstance(path, WholePath)):
+        forget_damaged(path)
+        beside: list[PurePath] = []
+        if not stands_alone(path):
+            beside += [path.parent / name for name in names(path.parent)]
+        if not beside and path.name.endswith(INDEX_SUFFIX):  # of a server without listings
+            beside = shards_of(path)
+        for file in beside:
+            if isinstance(file, WholePath) and file != path:
+                forget_damaged(file)
+
+
 def _remembered(store: SpectrumStore, snapshot: Snapshot) -> Listing | None:
     """What a store remembers; nothing of what depends on another model too."""
     return store.listing(snapshot.path) if snapshot.base is None else None
@@ -134,11 +155,59 @@ def _list(
             yield crash.item, crash.result
         else:
             (isolated if crash.result else safe).append(crash.item)
+    for done in here.run(_listed, safe) if safe else ():
+        yield done.item, done.result or InputRejected(done.item[0], CRASHED)
+    # The child knows nothing of what names stand for here: it is given what they stand for.
+    by_fixed: dict[Place, list[Place]] = defaultdict(list)
+    for place in isolated:
+        by_fixed[_fixed(place)].append(place)
     child = ProcessExecutor(1, limit=LISTING_SECONDS)
-    for group, executor in ((safe, here), (isolated, child)):
-        for done in executor.run(_listed, group) if group else ():
-            reason = "the library that reads this format crashed or hung on it: damaged?"
-            yield done.item, done.result or InputRejected(done.item[0], reason)
+    for done in child.run(_listed, list(by_fixed)) if by_fixed else ():
+        for place in by_fixed[done.item]:
+            found = done.result or InputRejected(done.item[0], CRASHED)
+            yield place, _under_own_name(found, done.item, place)
+
+
+def _fixed(place: Place) -> Place:
+    path, base = place
+    return fixed(path), None if base is None else fixed(base)
+
+
+def _under_own_name(
+    found: tuple[Listing, tuple[Identity, ...]] | InputRejected, there: Place, place: Place
+) -> tuple[Listing, tuple[Identity, ...]] | InputRejected:
+    """What was found of a place where nothing changes, as if found under the names that can move.
+
+    So that it is known which names to look at again.
+    """
+    pairs = [(a, b) for a, b in zip(there, place, strict=True) if a and b and a != b]
+    if not pairs:
+        return found
+    roots = [_roots(a, b) for a, b in pairs]
+
+    def named(text: str) -> str:
+        for root, own in roots:
+            if text == root or text.startswith(root + "/"):
+                return own + text.removeprefix(root)
+        return text
+
+    if isinstance(found, InputRejected):
+        return InputRejected(named(found.path), found.reason, tensor=found.tensor)
+    listing, seen = found
+    listing = replace(
+        listing,
+        path=named(listing.path),
+        files=tuple(map(named, listing.files)),
+        hints=tuple(map(named, listing.hints)),
+    )
+    return listing, tuple(one._replace(path=named(one.path)) for one in seen)
+
+
+def _roots(there: PurePath, own: PurePath) -> tuple[str, str]:
+    """The repositories of the same file: what stands before all that is the same in both."""
+    while there.name == own.name:
+        there, own = there.parent, own.parent
+    return text_of(there), text_of(own)
 
 
 def _can_crash(place: Place) -> bool | InputRejected:

@@ -16,7 +16,7 @@ from rankscope import plan
 from rankscope.checkpoints import is_isolated
 from rankscope.engines import HOST, Engine
 from rankscope.how import How
-from rankscope.inventory import Entry, Inventory, take_inventory
+from rankscope.inventory import Entry, Inventory, check_downloads, take_inventory
 from rankscope.matrices import Selection
 from rankscope.places import RemotePath
 from rankscope.question import Column
@@ -78,6 +78,7 @@ def measure(
             for store, one in zip(stores, all_series, strict=True):
                 store.forget([snapshot.path for snapshot in one.snapshots])
                 store.commit()  # at once: listing takes long, and others would wait
+            check_downloads(all_series)
         inventory = take_inventory(all_series, selection, stores)
         for store in stores:
             store.commit()

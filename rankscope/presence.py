@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -30,8 +30,19 @@ def exists(path: PurePath) -> bool:
 
 
 def stands(path: PurePath) -> bool:
-    """The same, where a link into nothing counts as something."""
-    return os.path.lexists(path) if isinstance(path, Path) else exists(path)
+    """Whether something is there that says how to read what lies beside it.
+
+    On this machine a link into nothing counts. Behind a URL it is a file that is handed out:
+    neither a page nor what is refused, as `looking.handed_out` tells.
+    """
+    if isinstance(path, Path):
+        return os.path.lexists(path)
+    return _told(path, _handed_out) is not None
+
+
+def stands_alone(path: PurePath) -> bool:
+    """Whether nothing can be looked for beside it: a query, or a version, is of one file."""
+    return isinstance(path, RemotePath) and bool(path.query)
 
 
 def is_directory(path: PurePath) -> bool:
@@ -94,20 +105,25 @@ def look_ahead(places: Iterable[PurePath]) -> None:
 
 def real(path: PurePath | str) -> str:
     """The place itself, links followed: the same for all ways to name it."""
-    return str(path) if isinstance(path, RemotePath) else os.path.realpath(path)
+    return path.url if isinstance(path, RemotePath) else os.path.realpath(path)
 
 
 def look_anew(paths: Iterable[PurePath]) -> None:
     """What names stand for that can be moved is asked again: another analysis of these begins."""
-    if any(isinstance(path, RemotePath) and path.scheme == "hf" for path in paths):
+    if any(map(can_move, paths)):
         from rankscope.remote.hub import forget_pins
 
         forget_pins()
 
 
+def can_move(path: PurePath) -> bool:
+    """Whether its name stands for something that can be moved: a revision of a repository."""
+    return isinstance(path, RemotePath) and path.scheme == "hf"
+
+
 def fixed(path: PurePath) -> PurePath:
     """The same place where nothing changes any more, if it has one: a repository at its commit."""
-    if isinstance(path, RemotePath) and path.scheme == "hf":
+    if isinstance(path, RemotePath) and can_move(path):
         from rankscope.remote.hub import pinned
 
         return pinned(path)
@@ -115,12 +131,22 @@ def fixed(path: PurePath) -> PurePath:
 
 
 def _status(path: PurePath) -> Status | None:
-    if not isinstance(path, RemotePath):  # relative, and of no use without what it is relative to
-        raise InputRejected(path, "no place to look at, expected a path or a URL")
     from rankscope.remote.looking import status
 
+    return _told(path, status)
+
+
+def _handed_out(path: RemotePath) -> Status | None:
+    from rankscope.remote.looking import handed_out
+
+    return handed_out(path)
+
+
+def _told(path: PurePath, ask: Callable[[RemotePath], Status | None]) -> Status | None:
+    if not isinstance(path, RemotePath):  # relative, and of no use without what it is relative to
+        raise InputRejected(path, "no place to look at, expected a path or a URL")
     try:
-        return status(path)
+        return ask(path)
     except OSError as error:
         raise _not_told(path, error) from error
 

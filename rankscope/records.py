@@ -116,7 +116,8 @@ class Listing:
         tensors: everything that could be read, in the file's order.
         skipped: what is there and cannot be read as numbers, with the reason.
         missing: what should be there and is not; a result over the rest is incomplete.
-        files: every file that it was read from; their identity decides whether it changed.
+        files: every file that it was read from, as `places.text_of` writes them: not to be shown;
+            their identity decides whether it changed.
         hints: files that say how to read it, whether they are there or not; theirs does too.
     """
 

@@ -18,7 +18,7 @@ from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
 from rankscope.checkpoints.folders import METADATA, is_state, why_no_model
 from rankscope.errors import InputRejected
 from rankscope.places import RemotePath, place
-from rankscope.presence import children, exists, is_directory, is_file, look_anew
+from rankscope.presence import can_move, children, exists, is_directory, is_file, look_anew, names
 from rankscope.records import Skipped
 from rankscope.stepnames import counts_epochs, final_number, is_unfinished, step_in
 
@@ -94,16 +94,21 @@ def discover(path: PurePath | str) -> Series:
     return ordered(path, found, skipped)
 
 
-def single(path: PurePath | str) -> Series:
+def single(path: PurePath | str, *, anew: bool = True) -> Series:
     """The one checkpoint that a path stands for, as commands need it that compare models.
 
     A model's directory is the model, whatever numbered checkpoints stand beside it.
+
+    Args:
+        path: where it is.
+        anew: whether another analysis begins with it, as of `presence.look_anew`.
 
     Raises:
         InputRejected: nothing is there, or several snapshots; the last one's path is named.
     """
     path = place(path)
-    look_anew([path])
+    if anew:
+        look_anew([path])
     searched = _is_directory(path) and not is_run(path)
     model = find_model(path) if searched else None
     if model is not None:
@@ -129,7 +134,8 @@ def on_base(all_series: Sequence[Series], base: PurePath | str | None) -> list[S
     """
     if base is None:
         return list(all_series)
-    model = single(base).snapshots[0].path
+    # What the adapters' own names stand for has been asked anew with them, and holds.
+    model = single(base, anew=not any(can_move(one.path) for one in all_series)).snapshots[0].path
     return [
         replace(one, snapshots=tuple(replace(snapshot, base=model) for snapshot in one.snapshots))
         for one in all_series
@@ -154,6 +160,10 @@ def _is_directory(path: PurePath) -> bool:
 
 def is_run(path: PurePath) -> bool:
     """Whether a directory is a run of ours, or one whose snapshots lie as ours do."""
+    if isinstance(path, RemotePath):
+        listed = names(path)  # what it does not list, many a web server answers with a page
+        if listed and not {RUN_RECORD, SNAPSHOTS} & set(listed):
+            return False
     return exists(path / RUN_RECORD) or is_directory(path / SNAPSHOTS)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import platformdirs
 
 from rankscope.files import Identity, unchanged
+from rankscope.places import masked
 from rankscope.records import Listing, Measurement, Route, Spectrum
 from rankscope.series import Series
 from rankscope.storefile import (
@@ -128,12 +129,14 @@ class SpectrumStore:
         """Remember a checkpoint's listing, its files being `seen` before they were read.
 
         What was remembered of this path before is forgotten. Nothing new is remembered of files
-        that changed so recently that they could again, or while pieces are missing.
+        that changed so recently that they could again, or while pieces are missing; nor of a URL
+        with a query, which would have to be kept: it may be a signature, and who has it can read.
         """
         self.forget([path])
         now = time.time_ns()
         old = all(now - one.mtime_ns > RACY_SECONDS * 1e9 for one in seen)
-        if self._db is not None and seen and old and not listing.missing:
+        secret = any(masked(one.path) != one.path for one in seen)
+        if self._db is not None and seen and old and not listing.missing and not secret:
             name = path_bytes(path)
             row = listing_row(name, listing, seen)
             self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", [sealed(row)])

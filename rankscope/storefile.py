@@ -88,7 +88,7 @@ def _header(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def path_bytes(path: PurePath) -> bytes:
-    """The absolute path, whatever bytes it is made of; or the URL."""
+    """The absolute path, whatever bytes it is made of; or the URL as it may be kept."""
     return os.fsencode(path.absolute() if isinstance(path, Path) else str(path))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from rankscope import plan
 from rankscope.files import ABSENT, Identity
-from rankscope.places import place
+from rankscope.places import place, text_of
 from rankscope.presence import fixed
 from rankscope.records import MatrixSpec
 from rankscope.worker import Task
@@ -72,7 +72,7 @@ def task_flops(task: Task) -> float:
 def held(task: Task, seen: Sequence[Identity]) -> Task:
     """A task that reads what was listed, whatever is at its place by the time that it is done."""
     told = [one for one in seen if one.inode or one.size == ABSENT]  # the others tell nothing
-    listed = tuple(one._replace(path=str(fixed(place(one.path)))) for one in told)
+    listed = tuple(one._replace(path=text_of(fixed(place(one.path)))) for one in told)
     base = None if task.base is None else fixed(task.base)
     return replace(task, path=fixed(task.path), base=base, listed=listed)
 

@@ -16,7 +16,8 @@ def location(tensor: Any) -> object:
             tensor.dtype,
             tensor.device,
         )
-    except (AttributeError, RuntimeError):  # not PyTorch's; sparse, without one memory
+    # Not PyTorch's; sparse, without one memory; of a lazy module that has seen no input yet.
+    except (AttributeError, RuntimeError, ValueError):
         return None
 
 

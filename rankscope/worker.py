@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from rankscope.accelerator import devices_for
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
-from rankscope.files import Identity, identity, identity_or_absence, unchanged
+from rankscope.files import Identity, identity, identity_again, identity_of_hint, unchanged
 from rankscope.plan import matrix_peak
 from rankscope.products import AnyMatrix, LowRankProduct, matrix_of
 from rankscope.question import Column, needs_direct, read_all
@@ -39,6 +40,8 @@ from rankscope.storedmatrix import StoredMatrix
 RouteChoice = Literal["auto", "gram", "direct"]
 
 CHANGED = "changed since it was listed: try again"
+
+ANY_CARD = "cuda"  # of whichever machine a task goes to; here, cards have numbers
 
 HASH_ELEMENTS = 2**20  # a window of at most 8 MiB: more makes hashing no faster
 
@@ -122,7 +125,7 @@ def list_checkpoint(
         checkpoint.close()
         listing = checkpoint.listing
         seen = tuple(identity(file) for file in listing.files)
-        seen += tuple(identity_or_absence(file) for file in listing.hints)
+        seen += tuple(identity_of_hint(file) for file in listing.hints)
     except InputRejected as error:
         return error
     except OSError as error:
@@ -132,7 +135,13 @@ def list_checkpoint(
 
 
 def measure_task(task: Task) -> list[Outcome]:
-    """The spectra of a task's matrices, from the store where their content is known."""
+    """The spectra of a task's matrices, from the store where their content is known.
+
+    Raises:
+        UsageError: another machine is told to use its card and has none.
+    """
+    if task.device == ANY_CARD:
+        devices_for(task.device, 0.0)
     try:
         fitting, outcomes = _opened(task, measure_open)
     except (InputRejected, OSError) as error:
@@ -166,16 +175,20 @@ def _opened(
     finally:
         checkpoint.close()
         store.close()
-    if same and _as_seen(task):
+    if same and _as_seen(task, afresh=True):
         outcomes = [replace(outcome, seen=task.seen) for outcome in outcomes]
     return fitting, outcomes
 
 
-def _as_seen(task: Task) -> bool:
+def _as_seen(task: Task, *, afresh: bool = False) -> bool:
     """Whether the files are what was seen. Raises `InputRejected` where they have to be."""
     if not task.listed:
-        return unchanged(task.seen)
-    if any(identity_or_absence(one.path) != one for one in task.listed):
+        return unchanged(task.seen, afresh=afresh)
+    try:
+        same = all(identity_again(one, afresh=afresh) == one for one in task.listed)
+    except FileNotFoundError:
+        same = False
+    if not same:
         raise InputRejected(task.path, CHANGED)
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +39,51 @@ class ArrayMatrix:
         for start in range(0, self.shape[axis], step):
             part = slice(start, start + step)
             yield self.array[part] if axis == 0 else self.array[:, part]
+
+
+@dataclass(frozen=True)
+class ConstantRows:
+    """A `Matrix` of rank one, each line of its small side the same value; never stored whole."""
+
+    levels: Array
+    length: int
+    tall: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        order = len(self.levels)
+        return (self.length, order) if self.tall else (order, self.length)
+
+    @property
+    def dtype(self) -> str:
+        return self.levels.dtype.name
+
+    def blocks(self, axis: Literal[0, 1], max_elements: int) -> Iterator[Array]:
+        assert axis == (0 if self.tall else 1)
+        step = max(1, max_elements // len(self.levels))
+        for start in range(0, self.length, step):
+            count = min(step, self.length - start)
+            block = np.broadcast_to(self.levels, (count, len(self.levels)))
+            yield block if self.tall else block.T
+
+    def assert_within_rounding(self, found: Spectrum) -> None:
+        """What a spectrum says is as near the exact rationals as it says itself."""
+        squares = [Fraction(float(level)) ** 2 for level in self.levels]
+        along, across = max(squares) * self.length, sum(squares)
+        total = across * self.length
+        exact = 2 * found.resolution if found.route == "direct" else found.resolution**2
+        assert _apart(found.sigma[0], total) <= exact
+        assert (found.sigma[1:] <= found.resolution * found.sigma[0]).all()
+        # Norms: what the shortest of matrices may be off by (`entries.rounding`), however long.
+        few = (len(self.levels) + 128) * 2.0**-53
+        row, column = (across, along) if self.tall else (along, across)
+        assert _apart(found.frobenius_norm, total) <= few
+        assert _apart(found.max_row_norm, row) <= few
+        assert _apart(found.max_column_norm, column) <= few
+
+
+def _apart(root: float, square: Fraction | int) -> float:
+    return float(abs(Fraction(float(root)) ** 2 / square - 1))
 
 
 def with_sigma(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -124,6 +125,38 @@ def test_a_pool_that_was_shut_down() -> None:
     pool.shutdown()
     with pytest.raises(PoolBroken, match="cannot schedule new futures after shutdown"):
         list(FuturesExecutor(pool).run(square, [1]))
+
+
+def naps(x: int) -> int:
+    time.sleep(0.01)
+    return x
+
+
+@pytest.mark.parametrize("in_flight", [16, 100])  # some are still to be submitted, or none
+@pytest.mark.parametrize("make", [ThreadPoolExecutor, spawning])
+def test_a_pool_that_is_shut_down_with_what_waits_in_it(
+    make: Callable[[int], concurrent.futures.Executor], in_flight: int
+) -> None:
+    """What its owner cancels this way is not done for `wait`, which would wait for ever."""
+    pool = make(2)
+    ended: list[str] = []
+
+    def draws() -> None:
+        try:
+            for count, _ in enumerate(FuturesExecutor(pool, in_flight).run(naps, range(100))):
+                if count == 2:
+                    pool.shutdown(wait=False, cancel_futures=True)
+        except PoolBroken as error:
+            ended.append(str(error))
+
+    # A daemon: a hang must end this test, not the whole run.
+    thread = threading.Thread(target=draws, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    (told,) = ended
+    assert "takes no more work" in told
+    pool.shutdown()
 
 
 @pytest.mark.parametrize(("asked", "most"), [(None, AHEAD * 3), (5, 5)])

@@ -385,6 +385,17 @@ class Fatal:
                 yield Done(task, function(task))
 
 
+@pytest.mark.parametrize("engine", [5, ThreadPoolExecutor, ProcessExecutor, object()])
+def test_what_is_no_executor_is_refused_at_once(engine: Any) -> None:
+    with pytest.raises(UsageError, match=r"expected one of concurrent\.futures that is open, or"):
+        How(executor=engine)
+
+
+def test_another_machine_without_the_card_that_is_asked_for_says_so(run: Path) -> None:
+    with ThreadPoolExecutor(1) as engine, pytest.raises(UsageError, match="device cuda: "):
+        analyze(run, device="cuda", executor=engine)
+
+
 class TestLostWorkers:
     def test_one_matrix_costs_itself_only(
         self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

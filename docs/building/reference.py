@@ -29,6 +29,7 @@ PART = re.compile(r"^<!-- (\w+)(?:: (\w+))? -->\n(.*?)^<!-- end -->$", re.MULTIL
 TAKES = {
     "boolean": "",
     "choice": "WORD",
+    "file": "FILE",
     "float": "X",
     "float range": "X",
     "int": "N",

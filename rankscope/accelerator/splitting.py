@@ -2,9 +2,9 @@
 
 For a card that multiplies float32 many times faster than float64. Each entry is written as a sum
 of slices, integers of few bits on a grid that its line shares; a product of two slices along a
-short piece is a sum of integers below 2^24, which float32 adds without rounding in any order. The
-products are then added in float64, as the terms of an ordinary Gram matrix are (error-free
-transformation: Ozaki, Ogita, Oishi & Rump 2012, doi:10.1007/s11075-011-9478-1).
+short piece is a sum of integers below 2^24, which float32 adds without rounding in any order. Those
+of one weight are then added in float64, exactly too, and the few sums with their weights
+(error-free transformation: Ozaki, Ogita, Oishi & Rump 2012, doi:10.1007/s11075-011-9478-1).
 
 What is left behind the last slice decides whether a block is split at all: it must be zero, or too
 small to move an eigenvalue by more than its rounding in float64 does. So the resolution is that of
@@ -36,18 +36,30 @@ def add_exact_products(gram: torch.Tensor, block: torch.Tensor, most: int) -> bo
     slices = _slices(block / power, power, most)
     if slices is None:
         return False
-    count = len(slices)
-    summed = torch.zeros_like(gram)
-    for first in range(0, block.shape[1], SLICE_LENGTH):
-        piece = slices[:, :, first : first + SLICE_LENGTH]
-        for one in range(count):
-            for other in range(count):
-                weight = 2.0 ** (-SLICE_BITS * (one + other + 2))
-                for start, stop in panels(len(block)):
-                    product = piece[one, start:] @ piece[other, start:stop].T
-                    summed[start:, start:stop].add_(product, alpha=weight)
-    gram.add_(summed.mul_(power).mul_(power.T))
+    for start, stop in panels(len(block)):
+        product = _product(slices, start, stop).mul_(power[start:]).mul_(power[start:stop].T)
+        gram[start:, start:stop].add_(product)
     return True
+
+
+def _product(slices: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """Of lines made of slices, columns `start` to `stop` of the product, rows from `start` on.
+
+    Added weight by weight, for low-order products would be lost one by one in a sum of all. Those
+    of one weight are integers: of p columns and S slices none of their sums is beyond S p 2^14,
+    which is exact in float64 for S p <= 2^39 (S is 8 at most, and no block has 2^36 columns). Then
+    the few sums are added, the smallest first: all rounding there is, whatever p.
+    """
+    count, order, columns = slices.shape
+    total = torch.zeros(order - start, stop - start, dtype=torch.float64, device=slices.device)
+    for place in reversed(range(2 * count - 1)):
+        whole = torch.zeros_like(total)
+        for first in range(0, columns, SLICE_LENGTH):
+            piece = slices[:, start:, first : first + SLICE_LENGTH]
+            for one in range(max(0, place - count + 1), min(place, count - 1) + 1):
+                whole.add_(piece[one] @ piece[place - one, : stop - start].T)
+        total.add_(whole, alpha=2.0 ** (-SLICE_BITS * (place + 2)))
+    return total
 
 
 def _powers(block: torch.Tensor) -> torch.Tensor:

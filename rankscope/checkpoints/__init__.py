@@ -31,8 +31,8 @@ from rankscope.checkpoints.spectrumfile import SpectraReader
 from rankscope.checkpoints.torchzip import TorchReader
 from rankscope.errors import InputRejected
 from rankscope.files import open_file
-from rankscope.places import place
-from rankscope.presence import children, is_directory
+from rankscope.places import RemotePath, place
+from rankscope.presence import children, is_directory, stands_alone
 from rankscope.records import Checkpoint, Listing
 
 # Enough for every signature: HDF5's own may lie behind a user block of 512, 1024, ... bytes.
@@ -145,8 +145,10 @@ def _open_merged(path: PurePath, base: PurePath, wanted: Collection[str] | None)
         raise
 
 
-def _open_stored(path: PurePath, wanted: Collection[str] | None) -> tuple[Checkpoint, PurePath]:
-    """A checkpoint as it is stored, and where the files lie that say how to read it."""
+def _open_stored(
+    path: PurePath, wanted: Collection[str] | None
+) -> tuple[Checkpoint, PurePath | None]:
+    """A checkpoint as it is stored, and where the files may lie that say how to read it."""
     if is_directory(path):
         model = find_model(path)
         if model is None:
@@ -158,7 +160,19 @@ def _open_stored(path: PurePath, wanted: Collection[str] | None) -> tuple[Checkp
         stored = DcpCheckpoint(path, wanted)
     else:
         stored = _open_file(path)
-    return stored, home(path)
+    _check_version(path, stored)
+    return stored, None if stands_alone(path) else home(path)
+
+
+def _check_version(path: PurePath, stored: Checkpoint) -> None:
+    """Close and refuse what a version of one object is only a part of: no version of the others."""
+    if not (isinstance(path, RemotePath) and path.scheme == "s3" and path.query):
+        return
+    if path.name == METADATA or path.name.endswith(INDEX_SUFFIX) or len(stored.listing.files) > 1:
+        stored.close()
+        raise InputRejected(
+            path, "a version of one of several files, and nothing tells those of the others"
+        )
 
 
 def is_weights(name: str) -> bool:

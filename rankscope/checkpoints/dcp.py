@@ -26,6 +26,7 @@ from rankscope.dtypes import FLOATS, OTHER_SIZES, itemsize, numpy_dtype
 from rankscope.errors import InputRejected
 from rankscope.files import identity
 from rankscope.jsonobject import read_limited
+from rankscope.places import text_of
 from rankscope.presence import is_file, names
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 from rankscope.text import natural
@@ -89,7 +90,10 @@ class DcpCheckpoint(Closing):
         """Every file that is there; of what is wanted, `.metadata` will do."""
         names = contents.files if wanted is None else ()
         there = [name for name in names if self._files.size(name) is not None]
-        return (str(self._metadata), *(str(self._files.path(name)) for name in sorted(there)))
+        return (
+            text_of(self._metadata),
+            *(text_of(self._files.path(name)) for name in sorted(there)),
+        )
 
     def _lacking(self, tensor: Described) -> str:
         """What is not there of a tensor, or nothing.

@@ -17,7 +17,7 @@ from rankscope.checkpoints.folders import trainers_model
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.errors import InputRejected
 from rankscope.jsonobject import read_limited
-from rankscope.places import RemotePath
+from rankscope.places import RemotePath, text_of
 from rankscope.presence import exists, names
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped
 from rankscope.text import natural
@@ -150,7 +150,7 @@ class ShardedCheckpoint(Closing):
             tuple(sorted(tensors, key=lambda tensor: natural(tensor.name))),
             (*self._skipped, *_strays(self._index, named)),
             tuple(sorted(self._missing, key=lambda item: item.name)),
-            (str(self._index), *(file for listing in listings for file in listing.files)),
+            (text_of(self._index), *(file for listing in listings for file in listing.files)),
         )
 
     @property

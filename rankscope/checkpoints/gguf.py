@@ -23,6 +23,7 @@ from rankscope.checkpoints.gguf_split import assembled, names_in
 from rankscope.checkpoints.wrapped import WrappedCheckpoint
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile, opened
+from rankscope.places import text_of
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 
 if TYPE_CHECKING:
@@ -99,10 +100,14 @@ def _part(file: RandomAccessFile, header: Header) -> GgufPart:
         else:
             tensors.append(TensorInfo(name, shape, DECODED_TO, encoding=kind.name))
             packed[name] = Packed(offset, kind, shape)
-    path = str(file.path)
     hints = _places_of_package() if absent else ()
     listing = Listing(
-        path, GgufReader.name, tuple(tensors), tuple(skipped), files=(path,), hints=hints
+        str(file.path),
+        GgufReader.name,
+        tuple(tensors),
+        tuple(skipped),
+        files=(text_of(file.path),),
+        hints=hints,
     )
     return GgufPart(listing, file, header.split, spans, packed)
 

@@ -37,7 +37,7 @@ def assembled(given: OpenPart, open_part: Callable[[PurePath], OpenPart]) -> Che
     Raises:
         InputRejected: a sibling is not sound, or is a part of another model. `given` is closed.
     """
-    path = place(given.listing.path)
+    path = place(given.listing.files[0])
     named = PART.search(path.name)
     if given.split.count == 1 and (named is None or int(named[2]) <= 1):
         return given

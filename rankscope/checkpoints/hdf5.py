@@ -23,6 +23,7 @@ from rankscope.checkpoints.hdf5_types import BadAttribute, NoNumbers, stored_typ
 from rankscope.checkpoints.memory import MemoryCheckpoint
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile, identity, opened
+from rankscope.places import text_of
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 from rankscope.text import natural
 
@@ -151,7 +152,7 @@ def _open(file: RandomAccessFile) -> Checkpoint:
         tuple(sorted(survey.tensors, key=lambda tensor: natural(tensor.name))),
         tuple(survey.skipped),
         tuple(survey.missing),
-        (str(file.path),),
+        (text_of(file.path),),
     )
     return Hdf5Checkpoint(listing, file, survey.places)
 

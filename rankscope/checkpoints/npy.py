@@ -16,6 +16,7 @@ from rankscope.checkpoints.npyheader import (
 )
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile, opened
+from rankscope.places import text_of
 from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
 
 
@@ -48,5 +49,5 @@ def _open(file: RandomAccessFile) -> Checkpoint:
         raise InputRejected(file.path, str(error)) from error
     except NoNumbers as reason:
         skipped = (Skipped(name, str(reason)),)
-    listing = Listing(str(file.path), "npy", tensors, skipped, files=(str(file.path),))
+    listing = Listing(str(file.path), "npy", tensors, skipped, files=(text_of(file.path),))
     return ArrayCheckpoint(listing, file, spans)

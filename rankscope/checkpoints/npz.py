@@ -21,6 +21,7 @@ from rankscope.checkpoints.npyheader import PREFIX_BYTES, BadArray, NoNumbers, a
 from rankscope.checkpoints.zipfiles import LOCAL, Entry, zip_entries
 from rankscope.errors import InputRejected, OutputFailed
 from rankscope.files import LocalFile, RandomAccessFile, opened
+from rankscope.places import text_of
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _open(file: RandomAccessFile) -> Checkpoint:
         tensors.append(TensorInfo(name, span.shape, span.dtype))
         places[name] = place
     listing = Listing(
-        str(file.path), "npz", tuple(tensors), tuple(skipped), files=(str(file.path),)
+        str(file.path), "npz", tuple(tensors), tuple(skipped), files=(text_of(file.path),)
     )
     return NpzCheckpoint(listing, file, places)
 

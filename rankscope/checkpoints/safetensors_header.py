@@ -17,6 +17,7 @@ from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.dtypes import itemsize
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile
+from rankscope.places import text_of
 from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
 from rankscope.text import natural
 
@@ -122,7 +123,7 @@ def checkpoint_of(file: RandomAccessFile, header: dict[str, Any], data_start: in
         # The library orders by type and then as text; a person counts.
         tuple(sorted(tensors, key=lambda tensor: natural(tensor.name))),
         tuple(skipped),
-        files=(str(file.path),),
+        files=(text_of(file.path),),
     )
     return FlatCheckpoint(listing, file, spans)
 

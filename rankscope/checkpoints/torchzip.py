@@ -23,6 +23,7 @@ from rankscope.checkpoints.zipfiles import Entry, zip_entries
 from rankscope.dtypes import itemsize
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile, opened
+from rankscope.places import text_of
 from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -156,7 +157,7 @@ def _checkpoint(archive: _Archive) -> Checkpoint:
             raise InputRejected(path, str(error), tensor=name) from error
         tensors[name] = TensorInfo(name, leaf.tensor.shape, leaf.tensor.dtype)
     listing = Listing(
-        str(path), "torch", tuple(tensors.values()), tuple(skipped), files=(str(path),)
+        str(path), "torch", tuple(tensors.values()), tuple(skipped), files=(text_of(path),)
     )
     return FlatCheckpoint(listing, archive.file, spans)
 

@@ -21,12 +21,12 @@ from rankscope.cli.options import (
     INCOMPLETE,
     AsJson,
     Average,
-    Base,
     Everything,
     Exclude,
     Include,
     Metrics,
     Output,
+    Sources,
     given_options,
     source_options,
 )
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from rankscope.training import Given
 
 
-@bundled({"paths": source_options, "how": how_options, "given": given_options})
+@bundled({"sources": source_options, "how": how_options, "given": given_options})
 def analyze(
-    paths: Sequence[PurePath],
+    sources: Sources,
     metric: Metrics = None,
     eps: Eps = None,
     norm: NormOption = "frobenius",
@@ -61,7 +61,6 @@ def analyze(
     ] = False,
     as_json: AsJson = False,
     output: Output = None,
-    base: Base = None,
     route: Annotated[
         Literal["auto", "gram", "direct"],
         typer.Option("--route", help="How singular values are computed; auto decides by matrix."),
@@ -109,9 +108,7 @@ def analyze(
     levels = tuple(eps or (DEFAULT_EPS,))
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
     if spectra and output is not None:
-        _write_spectra(
-            paths, output, norm=norm, eps=levels, selection=selection, how=how, base=base
-        )
+        _write_spectra(sources, output, norm=norm, eps=levels, selection=selection, how=how)
         return
     if plot and (as_json or output is not None):
         raise typer.BadParameter("--plot draws on a terminal: no --json, no -o FILE")
@@ -125,7 +122,7 @@ def analyze(
         measured = with_progress(
             "measuring",
             lambda progress: _measured(
-                paths,
+                sources.paths,
                 asked_of(
                     metrics=metric or (),
                     eps=levels,
@@ -134,7 +131,7 @@ def analyze(
                     how=replace(how, progress=progress),
                     given=given,
                     average=average,
-                    base=base,
+                    base=sources.base,
                 ),
                 spectra=drawable,
             ),
@@ -166,14 +163,13 @@ def _measured(paths: Sequence[PurePath], asked: Asked, *, spectra: bool) -> _Mea
 
 
 def _write_spectra(
-    paths: Sequence[PurePath],
+    sources: Sources,
     target: Path,
     *,
     norm: Norm,
     eps: Sequence[float],
     selection: Selection,
     how: How,
-    base: PurePath | None,
 ) -> None:
     from rankscope.api import export_spectra
     from rankscope.spectra import check_target
@@ -186,12 +182,12 @@ def _write_spectra(
             "measuring",
             lambda progress: export_spectra(
                 target,
-                *paths,
+                *sources.paths,
                 norm=norm,
                 eps=eps,
                 selection=selection,
                 how=replace(how, progress=progress),
-                base=base,
+                base=sources.base,
             ),
         )
     announce(target)

@@ -51,7 +51,7 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
         except RankScopeError as error:
             _fail(f"error: {inert(str(error))}", error.exit_code)
         except KeyboardInterrupt:
-            # Only what measures has --verify; `inspect --plan` looks into the store and writes none.
+            # Only what measures has --verify; `inspect --plan` writes into no store.
             stores = "verify" in kwargs and kwargs.get("no_store") is False
             kept = "; what was finished is kept" if stores else ""
             _fail(f"interrupted{kept}", INTERRUPTED)

@@ -16,7 +16,14 @@ from rankscope.cli.measuring import (
     how_options,
     store_warnings,
 )
-from rankscope.cli.options import Base, BaselineMetrics, Exclude, Include, Model
+from rankscope.cli.options import (
+    BaselineMetrics,
+    Exclude,
+    Include,
+    Sources,
+    file,
+    model_options,
+)
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
 
@@ -24,16 +31,15 @@ if TYPE_CHECKING:
     from rankscope.how import How
 
 
-@bundled({"how": how_options})
+@bundled({"sources": model_options, "how": how_options})
 def baseline(
-    model: Model,
+    sources: Sources,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The file, JSON, to be committed.")
+        Path, typer.Option("-o", "--output", parser=file, help="The file, JSON, to be committed.")
     ],
     metric: BaselineMetrics = None,
     eps: Eps = None,
     norm: NormOption = "frobenius",
-    base: Base = None,
     include: Include = None,
     exclude: Exclude = None,
     *,
@@ -60,13 +66,13 @@ def baseline(
         kept = with_progress(
             "measuring",
             lambda progress: run(
-                model,
+                sources.model,
                 metrics=metric or METRICS,
                 eps=tuple(eps or (DEFAULT_EPS,)),
                 norm=norm,
                 selection=Selection(tuple(include or ()), tuple(exclude or ())),
                 how=replace(how, progress=progress),
-                base=base,
+                base=sources.base,
             ),
         )
     write_baseline(kept, output)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,8 +26,8 @@ def bundled(bundles: Mapping[str, Bundle]) -> Callable[[Command], Command]:
     """A command with the options of bundles in place of the parameters that they fill.
 
     Args:
-        bundles: by the name of the command's parameter; one that returns a context manager is
-            entered, and left when the command ends.
+        bundles: by the name of the command's parameter; a `contextmanager` is entered, and left
+            when the command ends.
     """
 
     def around(command: Command) -> Command:
@@ -36,8 +36,9 @@ def bundled(bundles: Mapping[str, Bundle]) -> Callable[[Command], Command]:
                 for name, bundle in bundles.items():
                     taken = {option.name: values.pop(option.name) for option in _options(bundle)}
                     made = bundle(**taken)
-                    entered = isinstance(made, AbstractContextManager)
-                    values[name] = stack.enter_context(made) if entered else made
+                    # Not by its type: a Path is a context manager, too, until Python 3.13.
+                    opened = inspect.isgeneratorfunction(inspect.unwrap(bundle))
+                    values[name] = stack.enter_context(made) if opened else made
                 command(**values)
 
         parameters: list[inspect.Parameter] = []

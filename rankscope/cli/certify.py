@@ -16,7 +16,7 @@ from rankscope.cli.options import (
     Include,
     Output,
     given_options,
-    path,
+    run_options,
 )
 from rankscope.cli.output import check_output
 from rankscope.cli.progress import with_progress
@@ -28,16 +28,9 @@ if TYPE_CHECKING:
 DOES_NOT_HOLD = 1
 
 
-@bundled({"given": given_options})
+@bundled({"run_dir": run_options, "given": given_options})
 def certify(
-    run_dir: Annotated[
-        PurePath,
-        typer.Argument(
-            parser=path,
-            metavar="RUN_DIR",
-            help="A run directory, or a series of numbered checkpoints.",
-        ),
-    ],
+    run_dir: PurePath,
     include: Include = None,
     exclude: Exclude = None,
     everything: Everything = False,

@@ -12,7 +12,15 @@ import typer
 
 from rankscope.cli.bundles import bundled
 from rankscope.cli.measuring import how_options, store_warnings
-from rankscope.cli.options import INCOMPLETE, Base, Everything, Exclude, Include, Model
+from rankscope.cli.options import (
+    INCOMPLETE,
+    Everything,
+    Exclude,
+    Include,
+    Sources,
+    file,
+    model_options,
+)
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import show
@@ -29,12 +37,14 @@ FAILED = 1
 Format = Literal["text", "json", "junit", "github", "markdown", "sarif"]
 
 
-@bundled({"how": how_options})
+@bundled({"sources": model_options, "how": how_options})
 def check(
-    model: Model,
+    sources: Sources,
     baseline: Annotated[
         Path | None,
-        typer.Option("--baseline", help="What it was, as `rankscope baseline` wrote it."),
+        typer.Option(
+            "--baseline", parser=file, help="What it was, as `rankscope baseline` wrote it."
+        ),
     ] = None,
     rule: Annotated[
         list[str] | None,
@@ -57,6 +67,7 @@ def check(
         typer.Option(
             "-o",
             "--output",
+            parser=file,
             help="Write to a file too; .json, .csv, .md, .html, .xml (JUnit) or .sarif says how. "
             "Repeatable.",
         ),
@@ -71,12 +82,12 @@ def check(
         Path | None,
         typer.Option(
             "--config",
+            parser=file,
             help="Settings. Default: the nearest rankscope.toml, or \\[tool.rankscope.check] "
             "in pyproject.toml, upwards of here.",
             show_default=False,
         ),
     ] = None,
-    base: Base = None,
     include: Include = None,
     exclude: Exclude = None,
     everything: Everything = False,
@@ -106,13 +117,13 @@ def check(
         check_suffix(path)
         check_directory(path)
     demand = _demand(config, baseline, tuple(rule or ()), include, exclude, update=update)
-    demand = replace(demand, base=base)
+    demand = replace(demand, base=sources.base)
     if headers:
-        verdict = verdict_on_headers(model, demand)
+        verdict = verdict_on_headers(sources.model, demand)
         _tell(verdict, form, output or (), everything=everything)
         _end(verdict)
-    table = _measure(model, demand, how)
-    verdict = replace(verdict_on(str(model), table, demand), accepted=update)
+    table = _measure(sources.model, demand, how)
+    verdict = replace(verdict_on(str(sources.model), table, demand), accepted=update)
     _tell(verdict, form, output or (), everything=everything)
     if update and demand.baseline is not None and demand.name is not None:
         _write(baseline_of(table, demand.baseline.question, demand.chosen), Path(demand.name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +23,8 @@ from rankscope.cli.options import (
     Exclude,
     Include,
     Output,
-    path,
+    Sources,
+    pair_options,
 )
 from rankscope.cli.output import check_output
 from rankscope.cli.progress import with_progress
@@ -34,31 +34,13 @@ if TYPE_CHECKING:
     from rankscope.how import How
 
 
-@bundled({"how": how_options})
+@bundled({"sources": pair_options, "how": how_options})
 def diff(
-    before: Annotated[
-        PurePath,
-        typer.Argument(
-            parser=path, metavar="A", help="A checkpoint: a file, a model's directory, a URL."
-        ),
-    ],
-    after: Annotated[
-        PurePath, typer.Argument(parser=path, metavar="B", help="What has become of it.")
-    ],
+    sources: Sources,
     delta: Annotated[
         bool,
         typer.Option("--delta", help="Measure B - A itself: in how many directions it moved."),
     ] = False,
-    base: Annotated[
-        PurePath | None,
-        typer.Option(
-            "--base",
-            parser=path,
-            metavar="MODEL",
-            help="The model that B is an adapter of; merge it in.",
-            show_default=False,
-        ),
-    ] = None,
     metric: BaselineMetrics = None,
     eps: Eps = None,
     norm: NormOption = "frobenius",
@@ -92,6 +74,7 @@ def diff(
 
     if output is not None:
         check_output(output)
+    before, after = sources.paths
     with store_warnings():
         found = with_progress(
             "comparing",
@@ -104,7 +87,7 @@ def diff(
                 norm=norm,
                 selection=Selection(tuple(include or ()), tuple(exclude or ())),
                 how=replace(how, progress=progress),
-                base=base,
+                base=sources.base,
             ),
         )
     shown = report(found)

@@ -19,13 +19,14 @@ from rankscope.cli.options import (
     Exclude,
     Include,
     Output,
-    source_options,
+    file,
+    listing_options,
 )
 from rankscope.cli.output import check_output
 from rankscope.cli.screen import complain, present
 
 
-@bundled({"paths": source_options})
+@bundled({"paths": listing_options})
 def inspect(
     paths: Sequence[PurePath],
     include: Include = None,
@@ -47,6 +48,7 @@ def inspect(
         Path | None,
         typer.Option(
             "--rates",
+            parser=file,
             help="With --plan: the rates of another machine, in its plan's -o FILE.json.",
             show_default=False,
         ),
@@ -79,6 +81,8 @@ def inspect(
         raise typer.BadParameter("--rates, --store and --no-store are for --plan")
     if output is not None:
         check_output(output)
+        if plan and output.suffix in (".csv", ".parquet"):
+            raise typer.BadParameter("--plan goes to -o FILE.json, .md or .html: these are of rows")
 
     started = time.perf_counter()
     all_series = group_files(paths)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.cli.options import file
 from rankscope.text import inert
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ Workers = Annotated[
     typer.Option("--workers", min=1, help="Processes. Default: one per core, if it pays."),
 ]
 Store = Annotated[
-    Path | None, typer.Option("--store", help="Keep spectra in this file.", show_default=False)
+    Path | None,
+    typer.Option("--store", parser=file, help="Keep spectra in this file.", show_default=False),
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep and look up nothing.")]
 Verify = Annotated[
@@ -63,6 +65,7 @@ SchedulerFile = Annotated[
     Path | None,
     typer.Option(
         "--scheduler-file",
+        parser=file,
         help="The same, of the scheduler that wrote this file.",
         show_default=False,
         rich_help_panel=ELSEWHERE,

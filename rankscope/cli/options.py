@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -23,6 +23,14 @@ def path(text: str) -> PurePath:
     return place(text)
 
 
+def file(text: str) -> Path:
+    """What an argument names that has to be on this machine; the help tells this name."""
+    where = place(text)
+    if not isinstance(where, Path):
+        raise typer.BadParameter(f"{where}: a URL, expected a path on this machine")
+    return where
+
+
 Paths = Annotated[
     list[PurePath],
     typer.Argument(
@@ -32,7 +40,7 @@ Paths = Annotated[
         show_default=False,
     ),
 ]
-REMOTE = "Where PATH is a URL"
+REMOTE = "What is behind a URL"
 
 Revisions = Annotated[
     str | None,
@@ -58,6 +66,19 @@ Model = Annotated[
         parser=path, help="One checkpoint: a file, a model's directory, a URL.", metavar="MODEL"
     ),
 ]
+Before = Annotated[
+    PurePath,
+    typer.Argument(
+        parser=path, metavar="A", help="A checkpoint: a file, a model's directory, a URL."
+    ),
+]
+After = Annotated[PurePath, typer.Argument(parser=path, metavar="B", help="What has become of it.")]
+RunDirectory = Annotated[
+    PurePath,
+    typer.Argument(
+        parser=path, metavar="RUN_DIR", help="A run directory, or a series of numbered checkpoints."
+    ),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option("--include", help="Only matrices whose name matches this glob. Repeatable."),
@@ -73,6 +94,16 @@ Base = Annotated[
         parser=path,
         metavar="MODEL",
         help="The model that it is an adapter of; merge it in.",
+        show_default=False,
+    ),
+]
+BaseOfAfter = Annotated[
+    PurePath | None,
+    typer.Option(
+        "--base",
+        parser=path,
+        metavar="MODEL",
+        help="The model that B is an adapter of; merge it in.",
         show_default=False,
     ),
 ]
@@ -136,7 +167,10 @@ BaselineMetrics = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "-o", "--output", help="Write to a file; .json, .csv, .md, .html or .parquet says how."
+        "-o",
+        "--output",
+        parser=file,
+        help="Write to a file; .json, .csv, .md, .html or .parquet says how.",
     ),
 ]
 Everything = Annotated[
@@ -180,19 +214,62 @@ GivenInputs = Annotated[
 ]
 
 
+class Sources(NamedTuple):
+    """What is measured, and the model that it is merged into."""
+
+    paths: list[PurePath]
+    base: PurePath | None
+
+    @property
+    def model(self) -> PurePath:
+        """The only one, where a command takes one."""
+        (model,) = self.paths
+        return model
+
+
 def source_options(
-    paths: Paths, revisions: Revisions = None, download: Download = False
-) -> list[PurePath]:
+    paths: Paths, base: Base = None, revisions: Revisions = None, download: Download = False
+) -> Sources:
     """The places to read, as these options say."""
     if revisions is not None:
         from rankscope.remote import hub
 
         paths = [one for path in paths for one in hub.revisions(path, revisions)]
-    if download and not any(isinstance(path, RemotePath) for path in paths):
-        raise typer.BadParameter("--download is for a PATH that is a URL")
-    if download:
-        paths = [WholePath(path) if isinstance(path, RemotePath) else path for path in paths]
-    return paths
+    return _fetched(Sources(paths, base), whole=download)
+
+
+def listing_options(
+    paths: Paths, revisions: Revisions = None, download: Download = False
+) -> list[PurePath]:
+    """The same where nothing is merged."""
+    return source_options(paths, None, revisions, download).paths
+
+
+def model_options(model: Model, base: Base = None, download: Download = False) -> Sources:
+    """The one model to read, as these options say."""
+    return _fetched(Sources([model], base), whole=download)
+
+
+def pair_options(
+    before: Before, after: After, base: BaseOfAfter = None, download: Download = False
+) -> Sources:
+    """The two models to compare, as these options say."""
+    return _fetched(Sources([before, after], base), whole=download)
+
+
+def run_options(run_dir: RunDirectory, download: Download = False) -> PurePath:
+    """The run to read, as these options say."""
+    return _fetched(Sources([run_dir], None), whole=download).model
+
+
+def _fetched(sources: Sources, *, whole: bool) -> Sources:
+    if not whole:
+        return sources
+    if not any(isinstance(one, RemotePath) for one in (*sources.paths, sources.base)):
+        raise typer.BadParameter("--download is for what is behind a URL")
+    paths = [WholePath(one) if isinstance(one, RemotePath) else one for one in sources.paths]
+    base = sources.base
+    return Sources(paths, WholePath(base) if isinstance(base, RemotePath) else base)
 
 
 def given_options(

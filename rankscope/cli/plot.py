@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,9 +19,10 @@ from rankscope.cli.measuring import (
 from rankscope.cli.options import (
     INCOMPLETE,
     Average,
-    Base,
     Exclude,
     Include,
+    Sources,
+    file,
     given_options,
     source_options,
 )
@@ -39,11 +39,14 @@ if TYPE_CHECKING:
 WIDTH = 7.0  # inches, as rankscope.figures.PAGE, which imports NumPy
 
 
-@bundled({"paths": source_options, "how": how_options, "given": given_options})
+@bundled({"sources": source_options, "how": how_options, "given": given_options})
 def plot(
-    paths: Sequence[PurePath],
+    sources: Sources,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The picture; .png, .svg or .pdf says how.")
+        Path,
+        typer.Option(
+            "-o", "--output", parser=file, help="The picture; .png, .svg or .pdf says how."
+        ),
     ],
     kind: Annotated[
         Literal["spectrum", "rank", "norm-ratio", "bound", "heatmap"] | None,
@@ -67,7 +70,6 @@ def plot(
     norm: NormOption = "frobenius",
     include: Include = None,
     exclude: Exclude = None,
-    base: Base = None,
     width: Annotated[
         float,
         typer.Option("--width", help="Inches: 7 for a page, 3.3 for a column; the height follows."),
@@ -114,9 +116,9 @@ def plot(
             how=replace(how, progress=progress),
             given=given,
             average=average,
-            base=base,
+            base=sources.base,
         )
-        return picture(*paths, asked=asked, kind=kind, metric=metric, width=width)
+        return picture(*sources.paths, asked=asked, kind=kind, metric=metric, width=width)
 
     with store_warnings():
         drawn = with_progress("measuring", draw)

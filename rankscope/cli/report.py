@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
@@ -20,10 +19,11 @@ from rankscope.cli.measuring import (
 from rankscope.cli.options import (
     INCOMPLETE,
     Average,
-    Base,
     Exclude,
     Include,
     Metrics,
+    Sources,
+    file,
     given_options,
     path,
     source_options,
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from rankscope.training import Given
 
 
-@bundled({"paths": source_options, "how": how_options, "given": given_options})
+@bundled({"sources": source_options, "how": how_options, "given": given_options})
 def report(
-    paths: Sequence[PurePath],
+    sources: Sources,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The page; its name ends in .html.")
+        Path, typer.Option("-o", "--output", parser=file, help="The page; its name ends in .html.")
     ] = Path("report.html"),
     since: Annotated[
         PurePath | None,
@@ -59,7 +59,6 @@ def report(
     norm: NormOption = "frobenius",
     include: Include = None,
     exclude: Exclude = None,
-    base: Base = None,
     *,
     how: How,
     average: Average = "marked",
@@ -82,12 +81,12 @@ def report(
     from rankscope.matrices import Selection
     from rankscope.reporting import check_page
 
-    if since is not None and (len(paths) > 1 or given.anything or average != "marked"):
+    if since is not None and (len(sources.paths) > 1 or given.anything or average != "marked"):
         raise typer.BadParameter(
             "--since compares one PATH with BEFORE, which --average and how a run was trained do "
             "not change"
         )
-    check_page(output, [*paths, since, base])
+    check_page(output, [*sources.paths, since, sources.base])
     check_directory(output)
     levels = tuple(eps or (DEFAULT_EPS,))
     selection = Selection(tuple(include or ()), tuple(exclude or ()))
@@ -99,17 +98,17 @@ def report(
         if since is not None:
             return reporting.report_diff(
                 since,
-                paths[0],
+                sources.paths[0],
                 path=output,
                 metrics=metric or METRICS,
                 eps=levels,
                 norm=norm,
                 selection=selection,
                 how=replace(how, progress=progress),
-                base=base,
+                base=sources.base,
             )
         return reporting.report(
-            *paths,
+            *sources.paths,
             path=output,
             metrics=metric or (),
             eps=levels,
@@ -118,7 +117,7 @@ def report(
             how=replace(how, progress=progress),
             given=given,
             average=average,
-            base=base,
+            base=sources.base,
         )
 
     with store_warnings():

@@ -13,7 +13,7 @@ import typer
 
 from rankscope.blas import THREAD_VARIABLES
 from rankscope.cli.measuring import DEFAULT_EPS, Eps, NormOption, NoStore, Store, store_of
-from rankscope.cli.options import Exclude, Include
+from rankscope.cli.options import Exclude, Include, file
 from rankscope.live.ending import Ending
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def watch(
     run_dir: Annotated[
         Path,
         typer.Argument(
+            parser=file,
             help="A run directory, or one of numbered checkpoints; it need not be there yet.",
             metavar="RUN_DIR",
             show_default=False,

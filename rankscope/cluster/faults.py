@@ -25,7 +25,8 @@ class ClusterLost(RankScopeError):
         self.address = address
         self.reason = reason
         super().__init__(
-            f"{reason} (scheduler at {address}); what was finished is kept: run the command again"
+            f"{reason} (scheduler at {address}); run the command again: what is in the store is "
+            "not measured twice"
         )
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -14,12 +14,13 @@ from rankscope.differences.difference import Difference
 from rankscope.differences.running import Places
 from rankscope.differences.subtraction import add_deltas, delta_keys
 from rankscope.errors import InputRejected
-from rankscope.files import Identity, identity_or_absence
+from rankscope.files import Identity, identity_of_hint, identity_or_absence
 from rankscope.how import How
 from rankscope.inventory import Entry, Inventory
 from rankscope.matrices import Selection, tensor_of
 from rankscope.measure import Measured, measure
 from rankscope.pairing import Pairing, pair
+from rankscope.presence import can_move
 from rankscope.question import Question
 from rankscope.records import Spectrum
 from rankscope.rows import Row
@@ -91,7 +92,9 @@ def with_spectra(
     """
     columns = asked.question.columns()
     spectra = Spectra()
-    series = [single(before), *on_base([single(after)], asked.base)]
+    first = single(before)
+    second = single(after, anew=not can_move(first.path))
+    series = [first, *on_base([second], asked.base)]
     inventory, measured = measure(series, asked.selection, columns, replace(how, keyed=True))
     with closing(measured):
         entries = _entries(inventory)
@@ -182,7 +185,8 @@ def _identities(entries: Iterable[Entry]) -> tuple[Identity, ...]:
     seen: list[Identity] = []
     for entry in entries:
         try:
-            seen += map(identity_or_absence, (*entry.listing.files, *entry.listing.hints))
+            seen += map(identity_or_absence, entry.listing.files)
+            seen += map(identity_of_hint, entry.listing.hints)
         except OSError as error:
             raise InputRejected(entry.snapshot.path, error.strerror or str(error)) from error
     return tuple(seen)

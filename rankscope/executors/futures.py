@@ -6,11 +6,12 @@ import concurrent.futures
 import os
 import platform
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from queue import SimpleQueue
 
 from rankscope.blas import blas_threads, keep_to_one_thread
 from rankscope.errors import RankScopeError
@@ -69,6 +70,8 @@ class FuturesExecutor:
         """Yields results; leaves in `suspects` what a pool of processes had when it broke."""
         call = partial(_call, _this_process(), function)
         flying: dict[Future[Result], Item] = {}
+        # By callbacks: `wait` would never see what the pool's owner cancels by shutting it down.
+        landed: SimpleQueue[Future[Result]] = SimpleQueue()
         room = self.in_flight or AHEAD * (_workers(self.pool) or UNTOLD_WORKERS)
         try:
             while True:
@@ -78,18 +81,20 @@ class FuturesExecutor:
                         suspects.append(item)
                         break
                     flying[future] = item
+                    future.add_done_callback(landed.put)
                 if not flying:
                     return
-                for future in wait(flying, return_when="FIRST_COMPLETED").done:
-                    item = flying.pop(future)
-                    if _broke(future):
-                        suspects.append(item)
-                    else:
-                        yield Done(item, future.result())
+                future = landed.get()
+                item = flying.pop(future)
+                if _broke(future):
+                    suspects.append(item)
+                else:
+                    yield Done(item, future.result())
         finally:
             for future in flying:
                 future.cancel()
-            wait(flying)
+            while flying:
+                del flying[landed.get()]
 
     def _submit(self, call: Callable[[Item], Result], item: Item) -> Future[Result] | None:
         """An item in flight; None where a pool of processes is broken."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from rankscope.files import Identity, identity_or_absence
+from rankscope.files import Identity, identity_of_hint, identity_or_absence
 from rankscope.how import How
 from rankscope.inventory import Inventory, saved_beside
 from rankscope.matrices import Selection
@@ -104,8 +104,9 @@ def take(series: Series, snapshot: Snapshot, asked: Asked, tick: Tick) -> Taken:
 def _files(inventory: Inventory) -> list[Identity]:
     """What it is read from, and what says how."""
     listed = [entry.listing for entry in inventory.entries]
-    names = {name: None for one in listed for name in (*one.files, *one.hints)}
-    return [identity_or_absence(name) for name in names]
+    files = dict.fromkeys(name for one in listed for name in one.files)
+    hints = dict.fromkeys(name for one in listed for name in one.hints if name not in files)
+    return [*map(identity_or_absence, files), *map(identity_of_hint, hints)]
 
 
 def _noted(

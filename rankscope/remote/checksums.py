@@ -71,8 +71,9 @@ def _of_web(headers: Mapping[str, str]) -> Checksum | None:
 
 
 def _of_s3(fs: Any, path: RemotePath) -> Checksum | None:
-    bucket, key, _ = fs.split_path(str(path))
-    answer = fs.call_s3("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    bucket, key, version = fs.split_path(path.url)
+    named = {} if version is None else {"VersionId": version}
+    answer = fs.call_s3("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED", **named)
     # Of an object in parts, a checksum of checksums: `-3` at its end.
     if answer.get("ChecksumType") == "COMPOSITE":
         return None

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -17,12 +18,21 @@ import platformdirs
 from rankscope.errors import InputRejected
 from rankscope.places import RemotePath
 from rankscope.remote.checksums import checksum_of
-from rankscope.remote.failures import as_os_error
+from rankscope.remote.failures import as_os_error, cause_of
 from rankscope.remote.filesystem import filesystem_of
 from rankscope.remote.looking import Status, status
 from rankscope.remote.patience import PATIENT, Patience
 from rankscope.remote.pieces import IN_FLIGHT, PIECE_BYTES
-from rankscope.remote.sources import NO_RANGES, Source, WebSource, fetch, source_of
+from rankscope.remote.sources import (
+    NO_RANGES,
+    REPLACED,
+    UNTOLD,
+    Source,
+    WebSource,
+    fetch,
+    source_of,
+)
+from rankscope.remote.webserver import UNKNOWN
 
 FOLDER = "downloads"  # in the user's cache
 
@@ -40,14 +50,14 @@ def downloaded(path: RemotePath, patience: Patience = PATIENT) -> Path:
         InputRejected: nothing is there, it does not come whole, or the cache has no room for it.
     """
     found = _looked_at(path)
-    target = _place(path, found)
-    known = bool(found.tag or found.mtime_ns)
-    if known and target.is_file():
+    known = found.is_known
+    target = _place(path, found if known else replace(found, mtime_ns=0))
+    if known and _is_whole(target, found):
         return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(0o700, parents=True, exist_ok=True)
         with _alone(target.with_name(target.name + ".part")) as part:
-            if not (known and target.is_file()):  # another process may have been first
+            if not (known and _is_whole(target, found)):  # another process may have been first
                 if not known:
                     part.truncate(0)
                 _fill(path, found, part, patience)
@@ -57,6 +67,29 @@ def downloaded(path: RemotePath, patience: Patience = PATIENT) -> Path:
         reason = f"cannot be kept in {target.parent}: {error.strerror or error}"
         raise InputRejected(path, reason) from error
     return target
+
+
+def forget_damaged(path: RemotePath) -> None:
+    """Remove what was kept of a file, unless it has the checksum that the service tells.
+
+    What cannot be looked at is told when it is read.
+    """
+    try:
+        found = status(path)
+        target = None if found is None else _place(path, found)
+        if target is not None and target.is_file():
+            told = checksum_of(filesystem_of(path), path)
+            if told is None or not told.fits(target):
+                target.unlink()
+    except Exception:  # whatever a library raises; reading the file will tell
+        return
+
+
+def _is_whole(target: Path, found: Status) -> bool:
+    try:
+        return found.size in (target.stat().st_size, UNKNOWN)
+    except OSError:
+        return False
 
 
 def _looked_at(path: RemotePath) -> Status:
@@ -73,7 +106,7 @@ def _looked_at(path: RemotePath) -> Status:
 
 def _place(path: RemotePath, found: Status) -> Path:
     """Where a version of a file lies, under its own name: what it is is told by that, too."""
-    version = f"{_named(path)}\0{found.tag}\0{found.mtime_ns}\0{found.size}"
+    version = f"{_named(path).url}\0{found.tag}\0{found.mtime_ns}\0{found.size}"
     key = hashlib.sha256(version.encode()).hexdigest()[:32]
     plain = unquote(urlsplit(str(path)).path) if path.scheme in ("http", "https") else path.name
     name = plain.rstrip("/").rpartition("/")[2].replace("\0", "_")
@@ -99,7 +132,7 @@ def _alone(path: Path) -> Iterator[IO[bytes]]:
     The lock is the system's own, so that a killed process holds none.
     """
     while True:
-        with path.open("ab") as file:
+        with open(path, "ab", opener=_private) as file:
             if os.name == "posix":
                 import fcntl
 
@@ -112,6 +145,11 @@ def _alone(path: Path) -> Iterator[IO[bytes]]:
                 if _is_at(path, file) and os.fstat(file.fileno()).st_size == 0:
                     path.unlink()
             return
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that nobody else may read: what a signed URL gives is not for everybody."""
+    return os.open(path, flags, 0o600)
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:
@@ -133,7 +171,7 @@ def _fill(path: RemotePath, found: Status, part: IO[bytes], patience: Patience) 
         try:
             sync(get_loop(), _in_order, source, begin, found.size, part, patience)
         except InputRejected as error:
-            if error.reason != NO_RANGES or not isinstance(source, WebSource):
+            if error.reason not in (NO_RANGES, UNTOLD) or not isinstance(source, WebSource):
                 raise
         else:
             return
@@ -142,12 +180,16 @@ def _fill(path: RemotePath, found: Status, part: IO[bytes], patience: Patience) 
     part.truncate(0)
     try:
         sync(get_loop(), _as_it_comes, source.whole(), part)
+        # One answer is no mixture; where it does not tell which version it is, this does.
+        if status(path, afresh=True) != found:
+            part.truncate(0)
+            raise InputRejected(path, REPLACED)
     except InputRejected:
         raise
     except Exception as error:
         raise InputRejected(
             path, f"cannot be fetched: {as_os_error(error, path).strerror}"
-        ) from error
+        ) from cause_of(error, path)
 
 
 async def _in_order(
@@ -194,7 +236,7 @@ def _verify(path: RemotePath, found: Status, part: IO[bytes]) -> None:
     except Exception as error:
         raise InputRejected(
             path, f"cannot be fetched: {as_os_error(error, path).strerror}"
-        ) from error
+        ) from cause_of(error, path)
     if told is not None and not told.fits(Path(part.name)):
         part.truncate(0)
         raise InputRejected(path, f"what came has another {told.kind} checksum: try again")

@@ -9,7 +9,7 @@ import errno
 from dataclasses import dataclass
 from typing import Any
 
-from rankscope.places import RemotePath
+from rankscope.places import RemotePath, masked
 from rankscope.text import printable
 
 # What a server may answer once and not the next time: RFC 9110, RFC 6585; the same as
@@ -103,6 +103,11 @@ def as_os_error(error: BaseException, path: RemotePath) -> OSError:
     return OSError(found.number, found.text.format(first_line(error)))
 
 
+def cause_of(error: Exception, path: RemotePath) -> Exception | None:
+    """The library's error as the cause of ours; None where its text would tell a secret URL."""
+    return None if path.is_secret else error
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether the same request may be answered another time."""
     return _meaning(error).passing
@@ -123,7 +128,7 @@ def retry_after(error: BaseException) -> float:
 def first_line(error: BaseException) -> str:
     """The first line of a library's text, harmless and not too long."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return printable(lines[0])[:LONGEST]
+    return _unsigned(printable(lines[0]))[:LONGEST]
 
 
 def _meaning(error: BaseException) -> Failure:
@@ -162,6 +167,8 @@ def _refusal(answer: int, error: BaseException) -> Failure:
         return Failure(errno.EACCES, f"no permission: {text}")
     if answer in (404, 410):
         return Failure(errno.ENOENT, text)
+    if answer in (400, 405):  # what it is asked for is not asked for like this, or not by anybody
+        return Failure(errno.EPERM, text)
     return Failure(errno.EIO, text, answer in PASSING_ANSWERS)
 
 
@@ -177,7 +184,12 @@ def _of_system(error: OSError) -> Failure:
 
 
 def _literal(text: str) -> str:
-    return printable(text)[:LONGEST].replace("{", "{{").replace("}", "}}")
+    return _unsigned(printable(text))[:LONGEST].replace("{", "{{").replace("}", "}}")
+
+
+def _unsigned(text: str) -> str:
+    """A library's text without what is secret of the URLs that it names."""
+    return " ".join(map(masked, text.split(" ")))
 
 
 def _number_of(error: OSError) -> int | None:

@@ -54,8 +54,15 @@ def service_of(path: RemotePath) -> Service:
     """What stands behind a URL.
 
     Raises:
-        UsageError: nothing that is known, or its library is not installed.
+        UsageError: nothing that is known, or its library is not installed; or the URL holds a
+            password.
     """
+    if path.has_password:
+        where = "~/.netrc" if path.scheme in ("http", "https") else "where its own tools look"
+        raise UsageError(
+            f"{printable(str(path))}: no credentials are taken from a URL, where they would be "
+            f"seen: put them into {where}"
+        )
     service = SERVICES.get(path.scheme)
     if service is None:
         known = ", ".join(f"{scheme}://" for scheme in SERVICES)
@@ -80,7 +87,7 @@ def filesystem_of(path: RemotePath) -> AbstractFileSystem:
 
         with ONE_AT_A_TIME:  # threads that ask first at once would each make their own
             return _hub(ENDPOINT)
-    return fsspec.filesystem(service.protocol, **_options(service.protocol))
+    return fsspec.filesystem(service.protocol, **_options(service.protocol, path))
 
 
 @lru_cache(maxsize=1)  # the library makes one a thread, each with listings of its own
@@ -91,7 +98,7 @@ def _hub(endpoint: str) -> AbstractFileSystem:
     return fsspec.filesystem("hf", endpoint=endpoint)
 
 
-def _options(protocol: str) -> dict[str, Any]:
+def _options(protocol: str, path: RemotePath) -> dict[str, Any]:
     """What is asked of a file system beside what the user's own configuration says."""
     from fsspec.config import conf
 
@@ -100,4 +107,7 @@ def _options(protocol: str) -> dict[str, Any]:
         # URLs that a server redirects to, as they were signed. It keeps no listings by itself.
         ours = {"trust_env": True, "requote_redirect_url": False}
         return {"client_kwargs": {**ours, **conf.get("http", {}).get("client_kwargs", {})}}
+    if protocol == "s3" and path.query:
+        # Only then does it look at versions; its listings are then those of all versions.
+        return {"listings_expiry_time": FRESH_SECONDS, "version_aware": True}
     return {"listings_expiry_time": FRESH_SECONDS}

@@ -115,7 +115,7 @@ def _parsed(path: RemotePath) -> HfUri:
 
     quiet()  # also in a worker, which is given commits and asks for nothing but ranges
     try:
-        return parse_hf_uri(str(path))
+        return parse_hf_uri(path.url)
     except ValueError as error:
         raise HubRefused(refusal(error) or first_line(error)) from error
 

@@ -10,10 +10,13 @@ class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.targets: list[str] = []
+        self.base = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "a":
             self.targets += [value for name, value in attrs if name == "href" and value]
+        elif tag == "base" and not self.base:  # only the first counts (HTML, 4.2.3)
+            self.base = dict(attrs).get("href") or ""
 
 
 def names_on(page: str, url: str) -> list[str]:
@@ -31,17 +34,23 @@ def names_on(page: str, url: str) -> list[str]:
     links = _Links()
     links.feed(page)
     here = urlsplit(url)
-    folder = here.path.rstrip("/") + "/"
+    folder = _parts(here.path.rstrip("/"))
     found = set()
     for target in links.targets:
         try:
-            there = urlsplit(urljoin(url, target))
+            there = urlsplit(urljoin(urljoin(url, links.base), target))
         except ValueError:
             continue
         same = (there.scheme, there.netloc) == (here.scheme, here.netloc)
-        if same and there.path.startswith(folder):
-            found.add(_name(there.path.removeprefix(folder).removesuffix("/")))
+        *above, last = there.path.removesuffix("/").split("/")
+        if same and _parts("/".join(above)) == folder:
+            found.add(_name(last))
     return sorted(found - {""})
+
+
+def _parts(path: str) -> list[str]:
+    """The names on the way to a directory: servers and pages quote them differently."""
+    return [unquote(part) for part in path.split("/")]
 
 
 def _name(quoted: str) -> str:

@@ -10,7 +10,7 @@ from rankscope.places import RemotePath
 from rankscope.remote.looking import Status, status
 from rankscope.remote.patience import PATIENT, Patience
 from rankscope.remote.pieces import CLOSED, HEAD_BYTES, KEPT_BYTES, Fetcher, Region, Rest
-from rankscope.remote.sources import Source, fetch, source_of
+from rankscope.remote.sources import Source, compressed, fetch, source_of
 from rankscope.remote.webserver import UNKNOWN
 
 # Kept for reading again: a matrix is hashed, then decomposed, and may be made of several tensors
@@ -43,6 +43,8 @@ class RemoteFile:
             raise InputRejected(path, "cannot be opened: No such file or directory")
         if found.kind != "file":
             raise InputRejected(path, "not a regular file")
+        if found.coding:
+            raise InputRejected(path, compressed(found.coding))
         if found.size == UNKNOWN:
             raise InputRejected(
                 path, "the server does not tell its size: download the file, or give --download"

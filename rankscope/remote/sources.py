@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rankscope.errors import InputRejected
 from rankscope.places import RemotePath
-from rankscope.remote.failures import as_os_error, is_passing, retry_after
+from rankscope.remote.failures import as_os_error, cause_of, is_passing, retry_after
 from rankscope.remote.filesystem import filesystem_of, service_of
 from rankscope.remote.looking import Status, url_of
 from rankscope.remote.patience import Patience
-from rankscope.remote.webserver import Told, asked, first_byte, told
+from rankscope.remote.webserver import Told, asked, first_byte, range_end, told
+from rankscope.text import printable
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -27,7 +28,24 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 2**20
 
 REPLACED = "replaced while it was read: try again"
+UNTOLD = (
+    "the server does not tell of which version (ETag, Last-Modified) a range is, though of the "
+    "file: try again, or give --download"
+)
 NO_RANGES = "the server sends no ranges: download the file, or give --download"
+
+
+# An answer that tells and brings so much, though less than asked for, is a server's own limit and
+# no failed attempt; with less in each, a tensor would take a request for every few bytes.
+PROGRESS_BYTES = 64 * 2**10
+
+
+def compressed(coding: str) -> str:
+    """What is said of a file of which ranges are ranges of something else."""
+    return (
+        f"the server sends it compressed (Content-Encoding: {printable(coding)[:40]}) though it is "
+        "asked not to: download the file, or give --download"
+    )
 
 
 class Source(Protocol):
@@ -70,17 +88,30 @@ class WebSource:
 
     async def parts(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """As of `Source`."""
-        async with asked(self._fs, "GET", str(self.path), self._patience, (start, stop)) as answer:
-            if answer.status in (404, 410, 416):
-                raise InputRejected(self.path, REPLACED)
-            answer.raise_for_status()
-            self._check(answer, start, stop)
-            async for chunk in answer.content.iter_any():
-                yield chunk
+        limited = True
+        while limited and start < stop:
+            begin = start
+            async with asked(
+                self._fs, "GET", self.path.url, self._patience, (start, stop)
+            ) as answer:
+                if answer.status in (404, 410, 416):
+                    raise InputRejected(self.path, REPLACED)
+                answer.raise_for_status()
+                self._check(answer, start, stop)
+                end = range_end(answer)
+                async for chunk in answer.content.iter_any():
+                    start += len(chunk)
+                    yield chunk
+            limited = start == end and end - begin >= PROGRESS_BYTES
 
     def _check(self, answer: ClientResponse, start: int, stop: int) -> None:
-        if told(answer).differs(self._version):
+        found = told(answer)
+        if found.coding:
+            raise InputRejected(self.path, compressed(found.coding))
+        if found.differs(self._version):
             raise InputRejected(self.path, REPLACED)
+        if found.lacks(self._version):
+            raise InputRejected(self.path, UNTOLD)
         whole = (start, stop) == (0, self._version.size)
         if answer.status != 206 and not whole:
             raise InputRejected(self.path, NO_RANGES)
@@ -93,7 +124,7 @@ class WebSource:
 
     async def whole(self) -> AsyncGenerator[bytes, None]:
         """All of it, in one attempt, from a server that knows no ranges or tells no size."""
-        async with asked(self._fs, "GET", str(self.path), self._patience) as answer:
+        async with asked(self._fs, "GET", self.path.url, self._patience) as answer:
             answer.raise_for_status()
             if told(answer).differs(self._version):
                 raise InputRejected(self.path, REPLACED)
@@ -115,7 +146,7 @@ class S3Source:
 
     async def parts(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """As of `Source`."""
-        bucket, key, version = self._fs.split_path(str(self.path))
+        bucket, key, version = self._fs.split_path(self.path.url)
         named = {} if version is None else {"VersionId": version}
         span = f"bytes={start}-{stop - 1}"
         try:
@@ -145,7 +176,7 @@ class GoogleSource:
         """As of `Source`."""
         try:
             yield await self._fs._cat_file(
-                str(self.path), start=start, end=stop, generation=self._generation
+                self.path.url, start=start, end=stop, generation=self._generation
             )
         except FileNotFoundError as error:
             raise InputRejected(self.path, REPLACED) from error
@@ -232,5 +263,5 @@ def _rejected(path: RemotePath, failure: Exception | None, otherwise: str) -> In
     if failure is None:
         return InputRejected(path, otherwise)
     rejected = InputRejected(path, f"cannot be read: {as_os_error(failure, path).strerror}")
-    rejected.__cause__ = failure
+    rejected.__cause__ = cause_of(failure, path)
     return rejected

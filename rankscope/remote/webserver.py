@@ -43,6 +43,9 @@ class Told:
         size: bytes of the whole file; `UNKNOWN` when it is not told.
         tag: the entity tag without quotes and without the mark of a weak one; "" without one.
         modified: nanoseconds since 1970; 0 when it is not told.
+        coding: how it is compressed, though it was asked for as it is; "" when it is not.
+        now: when the server answered, by its own clock, in nanoseconds since 1970; 0 when it is
+            not told.
         is_page: whether it is an HTML page, as listings are.
         digests: the headers that tell a checksum, by their names in lower case.
     """
@@ -52,14 +55,23 @@ class Told:
     modified: int
     is_page: bool
     digests: Mapping[str, str]
+    coding: str = ""
+    now: int = 0
 
     def differs(self, other: Told) -> bool:
         """Whether it is for sure another version of the file."""
         if UNKNOWN not in (self.size, other.size) and self.size != other.size:
             return True
-        if self.tag and other.tag:
-            return self.tag != other.tag
+        if self.tag and other.tag and self.tag != other.tag:
+            return True
+        # The same tag does not say the same file: a weak one by its meaning, others by mistake.
         return 0 not in (self.modified, other.modified) and self.modified != other.modified
+
+    def lacks(self, other: Told) -> bool:
+        """Whether it does not tell by what another answer's version would be known again."""
+        if other.tag:
+            return not self.tag
+        return other.modified != 0 and self.modified == 0
 
 
 def told(response: ClientResponse) -> Told:
@@ -75,17 +87,25 @@ def told(response: ClientResponse) -> Told:
         modified=_nanoseconds(headers.get("Last-Modified", "")),
         is_page=kind == "text/html" and not attached,
         digests={name.lower(): headers[name] for name in names if name in headers},
+        coding=_coding(response),
+        now=_nanoseconds(headers.get("Date", "")),
     )
 
 
 def _size(response: ClientResponse) -> int:
     headers = response.headers
+    if _coding(response):
+        return UNKNOWN  # what is told is what the compressed one has
     found = CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if response.status in (206, 416):
         return int(found[3]) if found and found[3] != "*" else UNKNOWN
     length = headers.get("Content-Length", "")
-    plain = headers.get("Content-Encoding", "identity") in ("identity", "")
-    return int(length) if plain and length.isascii() and length.isdecimal() else UNKNOWN
+    return int(length) if length.isascii() and length.isdecimal() else UNKNOWN
+
+
+def _coding(response: ClientResponse) -> str:
+    told = response.headers.get("Content-Encoding", "").strip().lower()
+    return "" if told == "identity" else told
 
 
 def _nanoseconds(date: str) -> int:
@@ -99,6 +119,12 @@ def first_byte(response: ClientResponse) -> int | None:
     """Where the range begins that an answer holds; None when it does not tell."""
     found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     return int(found[1]) if found and found[1] else None
+
+
+def range_end(response: ClientResponse) -> int | None:
+    """The byte behind the range that an answer holds; None when it does not tell."""
+    found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    return int(found[2]) + 1 if found and found[2] else None
 
 
 def _as_written(fs: AbstractFileSystem, url: str) -> Any:
@@ -149,15 +175,26 @@ async def asked(
             response.close()
 
 
-async def look(fs: AbstractFileSystem, url: str, patience: Patience) -> Told | None:
-    """What is at a URL, by its headers alone; None when nothing is there."""
+async def look(
+    fs: AbstractFileSystem, url: str, patience: Patience, *, doubted: bool = True
+) -> Told | None:
+    """What is at a URL, by its headers alone; None when nothing is there.
+
+    Args:
+        fs: fsspec's `HTTPFileSystem`.
+        url: whole, with its query.
+        patience: how long to wait for a byte.
+        doubted: whether a server that has nothing for HEAD may have it for GET, as scripts do.
+    """
     async with asked(fs, "HEAD", url, patience) as response:
-        if response.status in (404, 410):
+        absent = response.status in (404, 410)
+        if absent and not doubted:
             return None
-        if response.status not in NOT_OF_HEAD:
+        if not absent and response.status not in NOT_OF_HEAD:
             response.raise_for_status()
             found = told(response)
-            if found.is_page or found.size != UNKNOWN:
+            # Some servers tell nothing of a body that they do not send: of no bytes.
+            if found.is_page or found.size not in (UNKNOWN, 0):
                 return found
     async with asked(fs, "GET", url, patience, span=(0, 1)) as response:
         if response.status in (404, 410):

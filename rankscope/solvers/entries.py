@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.records import Matrix, Route, Shaped, Spectrum
+from rankscope.solvers.longsums import long_squares
 
 # 2^22 float64 elements are 32 MiB: enough rows for BLAS to run at its full rate and little
 # beside the Gram matrix. Tuned on benchmarks/llama.py (docs/performance.md).
@@ -22,8 +23,9 @@ BLOCK_ELEMENTS = 2**22
 
 # What a route's rounding comes to, in unit round-offs of sigma_1 (sigma_1^2 for the Gram route):
 # k for the decomposition, and for the sums along the long side m. Their rounding is biased when
-# the entries are (constant rows, a mean offset) and does not shrink with k: measured up to 65 for
-# m = 1e5, 290 for m = 1e6 (Gram), 90 for m = 3e4 and 117 for m = 4e6 (direct), k = 2 to 64.
+# the entries are (constant rows, a mean offset) and does not shrink with k. On the Gram route
+# a block's is within about 128 + k / 2 by its pieces (`longsums`); on the direct one were measured,
+# for k = 2 to 64, 90 for m = 3e4 and 117 for m = 4e6.
 SUM_UNITS = 128.0
 LONG_SIDE_PER_UNIT = 2048.0
 
@@ -126,7 +128,7 @@ class EntryNorms:
 
     def add_small(self, block: Block) -> None:
         """Take the lines of the small side of a block."""
-        self.small += np.einsum("ij,ij->i", block, block)
+        self.small += long_squares(block)
 
     def spectrum(
         self, matrix: Shaped, scale: float, sigma: Block, resolution: float, route: Route

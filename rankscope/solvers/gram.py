@@ -23,6 +23,7 @@ from rankscope.solvers.entries import (
     scale_of,
     small_side,
 )
+from rankscope.solvers.longsums import long_product
 
 
 def gram_spectrum(matrix: Matrix) -> Spectrum:
@@ -39,8 +40,7 @@ def gram_spectrum(matrix: Matrix) -> Spectrum:
     product = gram
     for block in oriented_blocks(matrix, scale):
         norms.add_long(block)
-        # NumPy hands a product with one's own transpose to syrk: half the work of a product.
-        np.matmul(block, block.T, out=product)
+        long_product(block, product)
         if product is gram:
             product = np.empty_like(gram)  # allocated, but never touched if this was all
         else:

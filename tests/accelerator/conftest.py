@@ -13,11 +13,10 @@ from rankscope.accelerator import streaming
 from rankscope.accelerator.lanes import HostLane, lane_of
 from rankscope.accelerator.rates import Rates
 from rankscope.accelerator.streaming import grams_on
-from rankscope.records import Spectrum
-from tests.matrix import ArrayMatrix
+from rankscope.records import Matrix, Spectrum
 
 Solver = Callable[[torch.Tensor], torch.Tensor]
-Grams = Callable[[Sequence[ArrayMatrix]], list[Spectrum | None]]
+Grams = Callable[[Sequence[Matrix]], list[Spectrum | None]]
 
 
 @pytest.fixture(
@@ -52,7 +51,7 @@ def grams(device: str, slices: int, monkeypatch: pytest.MonkeyPatch) -> Grams:
     """The spectra of matrices, in their order; None for one that is left to the CPU."""
     monkeypatch.setattr(streaming, "rates_of", lambda _: rates_for(slices))
 
-    def run(matrices: Sequence[ArrayMatrix]) -> list[Spectrum | None]:
+    def run(matrices: Sequence[Matrix]) -> list[Spectrum | None]:
         found: dict[int, Spectrum] = {id(one): got for one, got in grams_on(device, matrices)}
         return [found.get(id(matrix)) for matrix in matrices]
 

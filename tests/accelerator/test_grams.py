@@ -18,7 +18,7 @@ from rankscope.records import Spectrum, Unmeasured
 from rankscope.resolution import SQUARING, uncertainties
 from rankscope.solvers import norm_mismatch, solve
 from tests.accelerator.conftest import Grams, Solver, rates_for
-from tests.matrix import Array, ArrayMatrix, low_rank
+from tests.matrix import Array, ArrayMatrix, ConstantRows, low_rank
 
 SHAPES = [(1, 1), (1, 40), (40, 1), (23, 23), (200, 31), (31, 200), (7, 5000), (5000, 7)]
 TYPES = [
@@ -166,6 +166,26 @@ class TestExtremes:
         found = one(grams, (left * sigma) @ right)
         assert (np.abs(found.sigma - sigma) / sigma[0] <= uncertainties(found)).all()
         assert 1e-8 < found.resolution < 2e-7
+
+    @pytest.mark.parametrize("tall", [False, True])
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    @pytest.mark.parametrize(
+        ("levels", "length"),
+        [
+            ([1 / 3], 2**20),
+            ([0.7], 2**20),
+            ([0.69927786, 0.80149836], 2**20),
+            ([0.3, 0.5, 0.8], 2**19),
+        ],
+    )
+    def test_sums_along_millions_of_equal_entries(
+        self, grams: Grams, levels: list[float], length: int, dtype: type, tall: bool
+    ) -> None:
+        """A bit lost of each product of low order adds up: 3.5 times what the record says."""
+        matrix = ConstantRows(np.array(levels, dtype), length, tall)
+        (found,) = grams([matrix])
+        assert found is not None
+        matrix.assert_within_rounding(found)
 
     def test_a_small_matrix_to_a_hundred_digits(self, grams: Grams) -> None:
         array = drawn((4, 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from rankscope.accelerator import rates as module
 from rankscope.accelerator.lanes import full_float32, lane_of
 from rankscope.accelerator.rates import MOST_SLICES, Rates, rates_of
+from rankscope.accelerator.reading import BLOCK_ELEMENTS
 from rankscope.accelerator.splitting import (
     SLICE_BITS,
     SLICE_LENGTH,
@@ -36,6 +38,8 @@ def split(block: Array, most: int = 8) -> torch.Tensor | None:
 class TestExact:
     def test_the_constants_leave_no_room_for_rounding(self) -> None:
         assert 2**SLICE_BITS * 2**SLICE_BITS * SLICE_LENGTH <= 2**24
+        # Nor in float64 for the products of one weight along the longest block.
+        assert 2**SLICE_BITS * 2**SLICE_BITS * MOST_SLICES * BLOCK_ELEMENTS <= 2**53
 
     @given(
         order=st.integers(1, 6), length=st.integers(1, 40), bits=st.integers(1, 20),
@@ -56,6 +60,27 @@ class TestExact:
         found = split(block)
         assert found is not None
         assert np.array_equal(np.tril(found.numpy()), np.tril(block @ block.T))
+
+    @pytest.mark.parametrize("value", [1 / 3, 0.7, 0.611, 1 - 2.0**-20])
+    @pytest.mark.parametrize("length", [SLICE_LENGTH, 300 * SLICE_LENGTH + 5])
+    def test_no_product_of_low_order_is_lost(self, value: float, length: int) -> None:
+        """Rounded are the sums of the weights alone: as many units, however long the lines."""
+        block = np.full((2, length), value)
+        block[1] = -value
+        found = split(block)
+        assert found is not None
+        exact = Fraction(value) ** 2 * length
+        for one, sign in ((found[0, 0], 1), (found[1, 0], -1), (found[1, 1], 1)):
+            assert abs(Fraction(float(one)) / exact - sign) <= 4 * Fraction(1, 2**53)
+
+    def test_blocks_of_other_powers_add_up(self) -> None:
+        whole = np.random.default_rng(0).integers(-500, 501, (4, 90))
+        gram = lower(4)
+        for shift in (0, 13, -3):
+            block = torch.from_numpy(whole * 2.0**shift)
+            assert add_exact_products(gram, block, 4)
+        expected = np.tril(whole @ whole.T) * (1 + 2.0**26 + 2.0**-6)
+        assert np.array_equal(np.tril(gram.numpy()), expected)
 
     @pytest.mark.parametrize(
         ("dtype", "enough"),

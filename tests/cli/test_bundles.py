@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -31,11 +32,21 @@ def open_options(name: Annotated[str, typer.Option("--name")] = "it") -> Iterato
         SEEN.append(f"close {name}")
 
 
-@bundled({"total": sum_options, "thing": open_options})
+def place_options(where: Annotated[str, typer.Option("--where")] = ".") -> Path:
+    return Path(where)
+
+
+@bundled({"total": sum_options, "thing": open_options, "place": place_options})
 def command(
-    word: Annotated[str, typer.Argument()], *, total: int, thing: str, last: bool = False
+    word: Annotated[str, typer.Argument()],
+    *,
+    total: int,
+    thing: str,
+    place: Path,
+    last: bool = False,
 ) -> None:
     """What it does."""
+    assert isinstance(place, Path)
     SEEN.append((word, total, thing, last))
     if word == "fail":
         raise typer.Exit(3)

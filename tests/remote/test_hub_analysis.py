@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from rankscope import analyze, engines
+from rankscope.checkpoints import needs_isolation
 from rankscope.errors import InputRejected
 from rankscope.executors import Executor
 from rankscope.how import How
 from rankscope.matrices import Selection, select
+from rankscope.places import RemotePath
 from rankscope.records import Spectrum, Unmeasured
-from rankscope.remote.hub import forget_pins
+from rankscope.remote.hub import forget_pins, pinned
+from rankscope.series import Series, on_base
 from rankscope.worker import Outcome, Task, list_checkpoint, measure_task
 from tests.cli.conftest import Ended, Run
 from tests.remote.hub import TOKEN, Files, Hub, client_of, git_id, running_hub
@@ -349,3 +354,53 @@ def test_a_commit_is_a_revision_too(hub: Hub, run: Run) -> None:
     assert len(sha) == len(git_id("commit", b""))
     at_name = table(run("analyze", "hf://org/model", "--no-store", "--json"))
     assert table(run("analyze", f"hf://org/model@{sha}", "--no-store", "--json")) == at_name
+
+
+def keras(value: float) -> bytes:
+    data = io.BytesIO()
+    with h5py.File(data, "w") as file:
+        file.create_dataset("d/kernel", data=np.full((4, 3), value, np.float32))
+    return data.getvalue()
+
+
+def test_a_child_process_lists_the_same_commit(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The child is not told what was looked up here; what is remembered goes by the branch."""
+    repository = hub.repository("org/keras")
+    repository.commit({"m.h5": keras(1)})
+
+    def pushed_after(path: PurePath) -> bool:
+        found = needs_isolation(path)
+        repository.commit({"m.h5": keras(3)})
+        return found
+
+    def norms() -> list[int]:
+        found = analyze(
+            "hf://org/keras/m.h5",
+            metrics=["frobenius_norm"],
+            how=How(workers=1, store=tmp_path / "store"),
+        )
+        return [round(float(str(row["frobenius_norm"])) ** 2) for row in found.matrices]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rankscope.inventory.needs_isolation", pushed_after)
+        assert norms() == [12]
+    assert norms() == [108]
+    assert norms() == [108]
+
+
+def test_a_base_does_not_move_what_is_merged_into_it(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repository("org/base").commit(model(1))
+    forget_pins()
+    main = pinned(RemotePath("hf://org/model"))
+    found = [Series(RemotePath("hf://org/model"), ())]
+    hub.repositories["org/model"].commit(model(7))
+    assert on_base(found, "hf://org/base") == found
+    assert pinned(RemotePath("hf://org/model")) == main
+    old = pinned(RemotePath("hf://org/base"))
+    hub.repositories["org/base"].commit(model(2))
+    on_base([Series(Path("here"), ())], "hf://org/base")  # nothing else asks anew
+    assert pinned(RemotePath("hf://org/base")) != old

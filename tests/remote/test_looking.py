@@ -256,3 +256,25 @@ class TestLinks:
         assert names_on(page, "http://h/run") == [
             n for n in expected if link.startswith(("/", "h"))
         ]
+
+    @pytest.mark.parametrize(
+        ("url", "link"),
+        [
+            ("http://h/%C3%BC/", "/%c3%bc/a.bin"),
+            ("http://h/%C3%BC/", "/ü/a.bin"),
+            ("http://h/a%20b/", "/a b/a.bin"),
+            ("http://h/~u/a=b/", "/%7Eu/a%3Db/a.bin"),
+        ],
+    )
+    def test_quoted_otherwise(self, url: str, link: str) -> None:
+        assert names_on(f"<a href='{link}'>x</a>", url) == ["a.bin"]
+
+    @pytest.mark.parametrize(
+        ("base", "expected"), [("/run/", ["a"]), ("./", ["a"]), ("/other/", []), ("http://[", [])]
+    )
+    def test_a_base(self, base: str, expected: list[str]) -> None:
+        page = f"<base href='{base}'><base href='/none/'><a href='a'>x</a>"
+        assert names_on(page, "http://h/run/") == expected
+
+    def test_a_quoted_slash_is_no_way(self) -> None:
+        assert names_on("<a href='/a%2Fb/c'>x</a>", "http://h/a/b/") == []

@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -53,6 +53,12 @@ class Site:
         busy: how many requests are answered 503 with `Retry-After: 0`.
         stall: how many bodies never come.
         slow: seconds before each chunk of a body.
+        absent: what is answered for what is not there; 200 for a page that says so.
+        no_head: what is answered for HEAD by a server that does not know it.
+        empty_head: whether HEAD tells of no bytes.
+        cap: how many bytes of a range are sent at most.
+        coding: what is told of how files are compressed.
+        tell: headers of a file's version, by method and content, instead of `tags` and `dates`.
         digest: a checksum that is told of every file, as of `Repr-Digest`.
         then: what `files` becomes after so many bodies of ranges.
         log: what was asked.
@@ -71,6 +77,12 @@ class Site:
     busy: int = 0
     stall: int = 0
     slow: float = 0.0
+    absent: int = 404
+    no_head: int = 405
+    empty_head: bool = False
+    cap: int = 0
+    coding: str = ""
+    tell: Callable[[str, bytes], dict[str, str]] | None = None
     digest: str = ""
     then: tuple[int, dict[str, bytes]] | None = None
     log: list[Request] = field(default_factory=list)
@@ -113,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.site.head:
             self.answer(body=False)
         else:
-            self.refuse(405)
+            self.refuse(self.site.no_head)
 
     def do_GET(self) -> None:
         self.answer(body=True)
@@ -150,8 +162,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.directory(path, body=body)
         elif site.listing and path == "":
             self.directory("", body=body)
+        elif site.absent == 200:
+            self.page(b'<html><body>not found <a href="/">home</a></body></html>', body=body)
         else:
-            self.refuse(404)
+            self.refuse(site.absent)
 
     def directory(self, path: str, *, body: bool) -> None:
         if path and not path.endswith("/"):
@@ -165,7 +179,9 @@ class _Handler(BaseHTTPRequestHandler):
         shown = {name.partition("/")[0] + ("/" if "/" in name else "") for name in below}
         rows = [f'<li><a href="{quote(name)}">{html.escape(name)}</a>' for name in sorted(shown)]
         links = '<a href="?C=M;O=A">by date</a> <a href="../">up</a> <a href="/">home</a>'
-        page = f"<html><body>{links}<ul>{''.join(rows)}</ul></body></html>".encode()
+        self.page(f"<html><body>{links}<ul>{''.join(rows)}</ul></body></html>".encode(), body=body)
+
+    def page(self, page: bytes, *, body: bool) -> None:
         self.note(200, len(page) if body else 0)
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
@@ -180,6 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, stop = 0, len(data)
         if found:
             start, stop = int(found[1]), min(int(found[2]) + 1, len(data))
+            stop = min(stop, start + site.cap) if site.cap else stop
         if found and start >= len(data):
             self.note(416, 0)
             self.send_response(416)
@@ -191,17 +208,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if found else 200)
         more = 1000 if found and site.spend("lie") else 0
         if site.lengths:
-            self.send_header("Content-Length", str(end - start + more))
+            none = site.empty_head and not body
+            self.send_header("Content-Length", "0" if none else str(end - start + more))
         else:
             self.close_connection = True
         if found:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
-        if site.tags:
-            self.send_header("ETag", f'"{tag_of(data)}"')
-        if site.digest:
-            self.send_header("Repr-Digest", site.digest)
-        if site.dates:
-            self.send_header("Last-Modified", "Mon, 05 Jan 2026 10:00:00 GMT")
+        self.version(data)
         self.send_header("Content-Type", "application/octet-stream")
         self.end_headers()
         cut = bool(found and site.spend("drop"))
@@ -209,6 +222,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.body(data[start:end] if body else b"")
         if more or cut:
             self.close_connection = True
+
+    def version(self, data: bytes) -> None:
+        site = self.site
+        told = site.tell(self.command, data) if site.tell else {}
+        if site.coding:
+            told["Content-Encoding"] = site.coding
+        if site.tags and not site.tell:
+            told["ETag"] = f'"{tag_of(data)}"'
+        if site.digest:
+            told["Repr-Digest"] = site.digest
+        if site.dates:
+            told["Last-Modified"] = "Mon, 05 Jan 2026 10:00:00 GMT"
+        for name, value in told.items():
+            self.send_header(name, value)
 
     def body(self, data: bytes) -> None:
         site = self.site

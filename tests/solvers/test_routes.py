@@ -11,7 +11,7 @@ import pytest
 from rankscope import solvers
 from rankscope.records import Matrix, Route, Spectrum, Unmeasured
 from rankscope.solvers import ROUTES, norm_mismatch, solve
-from tests.matrix import DENSE, Array, ArrayMatrix, low_rank
+from tests.matrix import DENSE, Array, ArrayMatrix, ConstantRows, low_rank
 
 RNG = np.random.default_rng(3)
 SHAPES = [(1, 1), (1, 40), (40, 1), (23, 23), (200, 31), (31, 200), (7, 5000), (5000, 7)]
@@ -156,6 +156,32 @@ def test_constant_rows_whose_rounding_is_biased(
     array = (array if shape[0] < shape[1] else array.T).astype(np.float32).astype(dtype)
     spectrum = spectrum_of(array, route)
     assert spectrum.sigma[1] <= spectrum.resolution * spectrum.sigma[0]
+
+
+@pytest.mark.parametrize("route", DENSE)
+@pytest.mark.parametrize("tall", [False, True])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("order", "length"), [(1, 2**20), (2, 2**20), (3, 2**20), (5, 300_001), (127, 40_000)]
+)
+def test_sums_along_millions_of_equal_entries(
+    order: int, length: int, dtype: type, tall: bool, route: Route
+) -> None:
+    levels: Array = np.random.default_rng(order).uniform(0.3, 0.9, order).astype(dtype)
+    matrix = ConstantRows(levels, length, tall)
+    found = solve(matrix, route)
+    assert isinstance(found, Spectrum)
+    assert found.route == route
+    matrix.assert_within_rounding(found)
+
+
+@pytest.mark.parametrize("level", [0.7, 1 / 3, 0.611])
+@pytest.mark.parametrize("order", [1, 2])
+def test_sums_along_several_blocks(order: int, level: float) -> None:
+    matrix = ConstantRows(np.linspace(level, 0.9, order), 2**22 + 2**20 + 77)
+    found = solve(matrix, "gram")
+    assert isinstance(found, Spectrum)
+    matrix.assert_within_rounding(found)
 
 
 def test_a_line_whose_squares_underflow_is_no_line_of_zeros() -> None:

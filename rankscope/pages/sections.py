@@ -22,6 +22,7 @@ SECTIONS: tuple[Section, ...] = (
             "run_trace.js",
             "run_bounds.js",
             "run_log.js",
+            "run_account.js",
             "run_about.js",
             "run_steps.js",
             "run_spectra.js",
@@ -52,7 +53,11 @@ SECTIONS: tuple[Section, ...] = (
             "diff_spectra.js",
         ),
     ),
-    Section("trained", trained.payload, ("run_words.js", "run_choice.js", "trained.js")),
+    Section(
+        "trained",
+        trained.payload,
+        ("run_words.js", "run_choice.js", "run_account.js", "trained.js"),
+    ),
     Section(
         "model",
         model.payload,

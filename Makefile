@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 RUN ?= runs/digits
 # Everything: tests use the real libraries.
-EXTRAS := train,baselines,plot,report,pandas,polars,parquet,transformers,lightning,tensorboard,wandb,gguf,remote,dask,docs,dev
+EXTRAS := train,baselines,plot,report,pandas,polars,parquet,transformers,lightning,tensorboard,wandb,gguf,remote,dask,servers,docs,dev
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint types docs slow bench studies clean
@@ -55,7 +55,12 @@ $(VENV)/.train: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[train]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.train
+# By themselves: beside a hundred others pip tries for many minutes which boto3 suits s3fs and moto.
+$(VENV)/.remote: pyproject.toml $(VENV)/.train
+	$(PIP) -e '.[remote,servers]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.remote
 	$(PIP) -e '.[$(EXTRAS)]'
 	touch $@
 

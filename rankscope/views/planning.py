@@ -105,7 +105,7 @@ def duration(seconds: float) -> str:
     """Seconds in the unit that people use for so many.
 
     >>> duration(0.31), duration(95), duration(7000), duration(1e6)
-    ('0.31 s', '1.6 min', '1.9 h', '11.6 d')
+    ('0.31 s', '1.58 min', '1.94 h', '11.6 d')
     """
     for length, unit in UNITS:
         if seconds >= 1.5 * length:

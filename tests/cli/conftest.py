@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rankscope.blas import THREAD_VARIABLES
 from rankscope.cli.app import main
 
 
@@ -28,6 +30,9 @@ Run = Callable[..., Ended]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Run `rankscope` with these arguments, its cache in the test's own directory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for variable in THREAD_VARIABLES:
+        # As `main` sets it, but not for the tests that follow, whose BLAS it does not tell of.
+        monkeypatch.setenv(variable, os.environ.get(variable, "1"))
 
     def call(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["rankscope", *map(str, arguments)])

@@ -243,8 +243,8 @@ def test_the_command_says_one_line_when_the_scheduler_dies(folder: Path, tmp_pat
         out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (4, "")
     assert err == (
-        f"error: the scheduler is gone (scheduler at {scheduler.address}); what was finished is "
-        "kept: run the command again\n"
+        f"error: the scheduler is gone (scheduler at {scheduler.address}); run the command again: "
+        "what is in the store is not measured twice\n"
     )
 
 

@@ -7,10 +7,12 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import rankscope
 from rankscope.how import How
@@ -31,6 +33,16 @@ TWO = ("P1-F15", "--only", "*-B[36]?-*", "--data-set", "synthetic", "--scale", "
 TINY = (*TWO, "--set", "arch=mlp-bn-1-8")
 ONE = (*TINY, "--only", "*-B32-*")
 NAMES = [f"mlp-bn-1-8-synthetic-B{size}-mu0.005-wd0.0005-e8-s0-limit512" for size in (32, 64)]
+
+
+@pytest.fixture
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In this process and those that it starts: more threads would add in another order."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
@@ -82,6 +94,7 @@ def test_one_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert lines[3] == "error: 1 of 1 runs failed; run the recipe again to go on"
 
 
+@pytest.mark.usefixtures("_one_thread")
 def test_what_was_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     longer = [*ONE, "--set", "epochs=60", "--set", "every=30", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "trainers", "recipe", *longer]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
+from rankscope.answering import RouteChoice
 from rankscope.checkpoints.interpretation import interpreted
 from rankscope.checkpoints.memory import MemoryCheckpoint, as_numpy
 from rankscope.checkpoints.modelfiles import ModelFiles
@@ -44,7 +45,7 @@ from rankscope.trajectory import Theory
 from rankscope.tying import tied_names
 from rankscope.views.analysis import report
 from rankscope.views.report import Report
-from rankscope.worker import RouteChoice, Task, measure_open
+from rankscope.worker import Task, measure_open
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

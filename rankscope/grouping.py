@@ -127,7 +127,7 @@ def _single(path: PurePath) -> Snapshot | None:
 
 def _named(path: PurePath) -> tuple[PurePath, str]:
     """Where a path stands, and what may state its step: its name, or its numbered revision."""
-    if isinstance(path, RemotePath) and path.scheme == "hf":
+    if isinstance(path, RemotePath) and path.on_hub:
         from rankscope.remote.hub import without_revision
 
         where, revision = without_revision(path)

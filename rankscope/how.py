@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import get_args
 
 from rankscope.accelerator import check_device
+from rankscope.answering import RouteChoice
 from rankscope.errors import UsageError
 from rankscope.executors import Executor
-from rankscope.worker import RouteChoice
 
 Progress = Callable[[float, float], None]
 

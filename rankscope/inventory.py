@@ -11,7 +11,7 @@ from rankscope.checkpoints import needs_isolation
 from rankscope.checkpoints.directory import INDEX_SUFFIX, shards_of
 from rankscope.errors import InputRejected
 from rankscope.executors import Executor, InlineExecutor, ProcessExecutor, ThreadExecutor
-from rankscope.files import Identity
+from rankscope.identities import Identity
 from rankscope.matrices import Selection, check_selection, select
 from rankscope.places import RemotePath, WholePath, text_of
 from rankscope.presence import REMOTE_THREADS, fixed, names, stands_alone

@@ -17,15 +17,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from rankscope.dtypes import why_not_measured
 from rankscope.errors import UsageError
 from rankscope.records import Kind, Listing, MatrixSpec, Skipped, TensorInfo
 from rankscope.text import nearest
-
-if TYPE_CHECKING:
-    pass
 
 # Names that the common libraries give to embedding tables (transformers, timm, GPT-2, T5,
 # llama.cpp's `token_embd` and `token_types`).
@@ -237,3 +233,23 @@ def names_in(listing: Listing) -> Iterator[str]:
     for spec in everything:
         yield spec.tensor
         yield spec.name
+
+
+def stored_tensors(specs: Iterable[MatrixSpec]) -> set[str]:
+    """The names of everything in the files that these matrices are read from."""
+    return {name for spec in specs for name in spec.sources or (spec.tensor,)}
+
+
+def fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
+    """Whether a tensor still holds a matrix as it was listed; the file may have been replaced."""
+    if tensor is None or len(tensor.shape) < 2:
+        return False
+    told = (tensor.dtype, tensor.encoding, tensor.transposed, tensor.factors)
+    if told != (spec.dtype, spec.encoding, spec.transposed, spec.factors):
+        return False
+    rest = tensor.shape[len(spec.index) :]
+    folded = (math.prod(rest[: spec.split]), math.prod(rest[spec.split :]))
+    inside = all(i < n for i, n in zip(spec.index, tensor.shape, strict=False))
+    if not (inside and folded == spec.stored.shape and spec.part in (*tensor.parts, None)):
+        return False
+    return tensor.solved_at(spec.index, spec.part) == spec.solved

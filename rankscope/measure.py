@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope import plan
+from rankscope.answering import answer, asked_route, sound
 from rankscope.checkpoints import is_isolated
 from rankscope.engines import HOST, Engine
 from rankscope.how import How
@@ -25,7 +26,7 @@ from rankscope.series import Series
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore, store_path
 from rankscope.tasks import grouped, grouped_for_cards, held, portions, sent, task_flops
-from rankscope.worker import Outcome, Task, answer, asked_route, find_task, sound
+from rankscope.worker import Outcome, Task, find_task
 
 SAVE_SECONDS = 1.0  # how often finished work is saved; a kill costs what came since
 

@@ -1,7 +1,8 @@
 """Where a checkpoint is: a `Path` on this machine, or a `RemotePath` behind a URL.
 
 Both are a `pathlib.PurePath`, which is what the flow passes on: it takes names apart and joins
-them. What is there is asked in `presence` and read through `files`, which know the difference.
+them. What is there is asked in `presence`, read through `files` and recognised again by
+`identities`, which know the difference.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Self
+from typing import Self, TypeVar
+
+Where = TypeVar("Where", bound=PurePath)
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 
 # Schemes whose names may hold a question mark: what follows it is no query (RFC 3986, 3.4).
-OBJECTS = frozenset({"s3", "gs", "gcs", "hf"})
+HUB = "hf"  # of Hugging Face, or one that speaks its protocol: huggingface_hub's scheme
+
+OBJECTS = frozenset({"s3", "gs", "gcs", HUB})
 
 VERSION = "?versionId="  # behind the name of an S3 object, as s3fs writes it
 
@@ -103,6 +108,11 @@ class RemotePath(PurePosixPath):
         return first[:-1].lower() if first.endswith(":") else ""
 
     @property
+    def on_hub(self) -> bool:
+        """Whether it is in a repository of a model hub: at a revision, which can be moved."""
+        return self.scheme == HUB
+
+    @property
     def is_root(self) -> bool:
         """Whether nothing stands above it that could be listed: a bucket, a host."""
         return len(self.parts) <= 2
@@ -162,7 +172,7 @@ def _password(url: str) -> str | None:
     scheme, _, rest = url.partition("://")
     found = PASSWORD.match(rest)
     # A repository without an owner, at a revision: hf://gpt2@main.
-    if found is None or (scheme.lower() == "hf" and ":" not in found[0]):
+    if found is None or (scheme.lower() == HUB and ":" not in found[0]):
         return None
     return found[0]
 
@@ -184,3 +194,9 @@ def _without_query(segments: tuple[str | PurePath, ...]) -> tuple[tuple[str | Pu
         rest, _, query = rest.partition(mark)
         query = mark + query
     return (f"{scheme}://{rest}", *others), "" if others else query
+
+
+def seen_from_here(path: Where) -> Where:
+    """The path as a person in the working directory writes it, where the file is below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+from rankscope.answering import answer, asked_route, sound
 from rankscope.calibration import measured_rates
 from rankscope.inventory import Entry, Inventory
 from rankscope.jsonobject import read_json
@@ -18,7 +19,6 @@ from rankscope.solvers import ROUTE_VERSION
 from rankscope.storagerate import storage_rate
 from rankscope.store import SpectrumStore, store_path
 from rankscope.taskcosts import Work, work_of
-from rankscope.worker import answer, asked_route, sound
 
 MOST_SAMPLED = 64  # files: opening a thousand on a network file system takes longer than reading
 

@@ -13,7 +13,7 @@ from rankscope.errors import InputRejected
 from rankscope.places import RemotePath
 
 if TYPE_CHECKING:
-    from rankscope.remote.looking import Status
+    from rankscope.remote.status import Status
 
 # What is behind URLs is waited for, not computed. A service's own client opens about as many
 # connections (botocore's max_pool_connections is 10, aiohttp's limit_per_host none).
@@ -118,7 +118,7 @@ def look_anew(paths: Iterable[PurePath]) -> None:
 
 def can_move(path: PurePath) -> bool:
     """Whether its name stands for something that can be moved: a revision of a repository."""
-    return isinstance(path, RemotePath) and path.scheme == "hf"
+    return isinstance(path, RemotePath) and path.on_hub
 
 
 def fixed(path: PurePath) -> PurePath:

@@ -67,7 +67,7 @@ class RankScope:
             UsageError: a rule that is not understood or about nothing.
         """
         __tracebackhide__ = True
-        from rankscope.files import seen_from_here
+        from rankscope.places import seen_from_here
         from rankscope.release import check, update_baseline
 
         place = None if baseline is None else seen_from_here(self.directory / baseline)

@@ -8,7 +8,6 @@ from pathlib import Path, PurePath
 
 from rankscope.api import MEMORY, Source, analyze
 from rankscope.errors import UsageError
-from rankscope.files import atomic_write
 from rankscope.gate.baseline import (
     METRICS,
     Baseline,
@@ -30,6 +29,7 @@ from rankscope.views.formats import save_verdict
 from rankscope.views.gate import report
 from rankscope.views.gatewords import headline, subject
 from rankscope.views.report import Report
+from rankscope.writing import atomic_write
 
 
 class Check(ShowsItself, Verdict):

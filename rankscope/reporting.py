@@ -10,7 +10,6 @@ from rankscope.comparing import diff_scene
 from rankscope.differences.comparison import Asked as AskedOfTwo
 from rankscope.errors import UsageError
 from rankscope.extras import needs
-from rankscope.files import atomic_write
 from rankscope.gate.baseline import METRICS
 from rankscope.how import How
 from rankscope.matrices import Selection
@@ -22,6 +21,7 @@ from rankscope.pages.sections import SECTIONS
 from rankscope.presence import real
 from rankscope.question import Question
 from rankscope.training import Given
+from rankscope.writing import atomic_write
 
 DEFAULT_PATH = Path("report.html")
 

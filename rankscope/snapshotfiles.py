@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rankscope.errors import OutputFailed
-from rankscope.files import atomic_path, atomic_write
+from rankscope.writing import atomic_path, atomic_write
 
 if TYPE_CHECKING:
     from rankscope.records import Stored

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from rankscope.checkpoints.spectrumfile import SUFFIX as SPECTRA_SUFFIX
 from rankscope.devicecopy import Started, started_copies
 from rankscope.errors import InputRejected, OutputFailed, UsageError
-from rankscope.files import atomic_write, remove_temporaries
 from rankscope.hostcopy import copies_in_place, named_tensors
 from rankscope.runlog import LOG_FILE, LogFile, LogRecord
 from rankscope.runrecord import (
@@ -39,6 +38,7 @@ from rankscope.runrecord import (
     read_run_record,
 )
 from rankscope.snapshotfiles import SUFFIXES, WRITERS, Format
+from rankscope.writing import atomic_write, remove_temporaries
 
 if TYPE_CHECKING:
     from rankscope.records import Stored

@@ -14,6 +14,7 @@ from rankscope.checkpoints.interpretation import interpreted
 from rankscope.checkpoints.memory import MemoryCheckpoint
 from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.checkpoints.spectrumfile import Entry, metadata
+from rankscope.contentkey import content_key
 from rankscope.hostcopy import on_cuda
 from rankscope.matrices import Selection, fold, select, why_no_matrix
 from rankscope.products import matrix_of
@@ -24,7 +25,6 @@ from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.solvers.device import DeviceMatrix
 from rankscope.store import FILE_NAME, FOLDER, SpectrumStore
 from rankscope.text import natural
-from rankscope.worker import content_key
 
 if TYPE_CHECKING:
     from rankscope.records import Stored

@@ -16,7 +16,7 @@ from typing import Any
 
 import platformdirs
 
-from rankscope.files import Identity, unchanged
+from rankscope.identities import Identity, unchanged
 from rankscope.places import masked
 from rankscope.records import Listing, Measurement, Route, Spectrum
 from rankscope.series import Series

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
 
-from rankscope.files import Identity
+from rankscope.identities import Identity
 from rankscope.records import (
     Factors,
     Kind,

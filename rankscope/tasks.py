@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from rankscope import plan
-from rankscope.files import ABSENT, Identity
+from rankscope.identities import ABSENT, Identity
 from rankscope.places import place, text_of
 from rankscope.presence import fixed
 from rankscope.records import MatrixSpec

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Literal, NamedTuple
-
-import numpy as np
 
 from rankscope.accelerator import devices_for
+from rankscope.answering import RouteChoice, answer, asked_route, sound
 from rankscope.checkpoints import open_checkpoint
+from rankscope.contentkey import content_key
 from rankscope.errors import InputRejected
-from rankscope.files import Identity, identity, identity_again, identity_of_hint, unchanged
+from rankscope.identities import Identity, identity, identity_again, identity_of_hint, unchanged
+from rankscope.matrices import fits, stored_tensors
 from rankscope.plan import matrix_peak
-from rankscope.products import AnyMatrix, LowRankProduct, matrix_of
-from rankscope.question import Column, needs_direct, read_all
+from rankscope.products import AnyMatrix, matrix_of
+from rankscope.question import Column
 from rankscope.records import (
     Checkpoint,
     Listing,
@@ -27,23 +25,16 @@ from rankscope.records import (
     Measurement,
     Reading,
     Route,
-    Solved,
     Spectrum,
-    TensorInfo,
     Unmeasured,
 )
-from rankscope.solvedmatrix import SolvedMatrix
-from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
+from rankscope.solvers import ROUTE_VERSION, solve
 from rankscope.store import SpectrumStore
 from rankscope.storedmatrix import StoredMatrix
-
-RouteChoice = Literal["auto", "gram", "direct"]
 
 CHANGED = "changed since it was listed: try again"
 
 ANY_CARD = "cuda"  # of whichever machine a task goes to; here, cards have numbers
-
-HASH_ELEMENTS = 2**20  # a window of at most 8 MiB: more makes hashing no faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +71,6 @@ class Task:
     def memory(self) -> int:
         """Bytes of working memory of its largest matrix, an upper bound."""
         return max(map(matrix_peak, self.specs), default=0)
-
-
-class Answer(NamedTuple):
-    """A measurement, and what the columns read off it if that was needed to choose it."""
-
-    measurement: Measurement
-    readings: tuple[Reading, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,26 +198,6 @@ def _found(
     return None if key is None else sound(store.find(key, route), spec)
 
 
-def stored_tensors(specs: Iterable[MatrixSpec]) -> set[str]:
-    """The names of everything in the files that these matrices are read from."""
-    return {name for spec in specs for name in spec.sources or (spec.tensor,)}
-
-
-def fits(spec: MatrixSpec, tensor: TensorInfo | None) -> bool:
-    """Whether a tensor still holds a matrix as it was listed; the file may have been replaced."""
-    if tensor is None or len(tensor.shape) < 2:
-        return False
-    told = (tensor.dtype, tensor.encoding, tensor.transposed, tensor.factors)
-    if told != (spec.dtype, spec.encoding, spec.transposed, spec.factors):
-        return False
-    rest = tensor.shape[len(spec.index) :]
-    folded = (math.prod(rest[: spec.split]), math.prod(rest[spec.split :]))
-    inside = all(i < n for i, n in zip(spec.index, tensor.shape, strict=False))
-    if not (inside and folded == spec.stored.shape and spec.part in (*tensor.parts, None)):
-        return False
-    return tensor.solved_at(spec.index, spec.part) == spec.solved
-
-
 def _why(error: InputRejected | OSError) -> str:
     return error.reason if isinstance(error, InputRejected) else error.strerror or str(error)
 
@@ -328,61 +292,3 @@ def _solved(matrix: Matrix, route: Route) -> Measurement:
 def _too_large(matrix: Matrix) -> Unmeasured:
     rows, columns = matrix.shape
     return Unmeasured("failed", f"not enough memory for a {rows}x{columns} matrix")
-
-
-def asked_route(route: RouteChoice, spec: MatrixSpec) -> RouteChoice | Route:
-    """By which route a matrix is measured: what is stored as factors, through these."""
-    return "factors" if route == "auto" and spec.factors is not None else route
-
-
-def answer(
-    route: RouteChoice | Route,
-    columns: Sequence[Column],
-    look_up: Callable[[Route], Measurement | None],
-) -> Answer | None:
-    """The measurement that answers the columns; None when `look_up` has not got it.
-
-    The one place that decides when the Gram route does not do.
-    """
-    found = look_up("gram" if route == "auto" else route)
-    if found is None or route != "auto" or not isinstance(found, Spectrum):
-        return None if found is None else Answer(found)
-    readings = read_all(columns, found)
-    if not needs_direct(found, readings):
-        return Answer(found, readings)
-    better = look_up("direct")
-    # A direct route that failed leaves the Gram spectrum, whose readings say what is not exact.
-    if isinstance(better, Unmeasured):
-        return Answer(found, readings)
-    return None if better is None else Answer(better)
-
-
-def content_key(matrix: AnyMatrix) -> bytes:
-    """What a matrix is, whatever file it is in: SHA-256 of its shape, type and elements.
-
-    Of a product: of its shape, type and scale, and of the keys of its factors. Of a stored
-    spectrum: of that, since nothing is known of the elements.
-    """
-    if isinstance(matrix, SolvedMatrix):
-        scalars = [part.name for part in fields(Solved) if part.name != "sigma"]
-        told = [getattr(matrix.solved, name) for name in scalars]
-        head = f"spectrum {matrix.shape} {matrix.dtype} {told}".encode()
-        return hashlib.sha256(head + matrix.sigma().tobytes()).digest()
-    if isinstance(matrix, LowRankProduct):
-        head = f"product {matrix.shape} {matrix.dtype} {matrix.scale.hex()}".encode()
-        keys = content_key(matrix.left) + content_key(matrix.right)
-        return hashlib.sha256(head + keys).digest()
-    digest = hashlib.sha256(f"{matrix.shape} {matrix.dtype}".encode())
-    for window in matrix.row_major(HASH_ELEMENTS):
-        # In this machine's byte order: the same bytes in another are other numbers.
-        native = window.dtype.newbyteorder("=")
-        digest.update(np.ascontiguousarray(window, native).view(np.uint8).data)
-    return digest.digest()
-
-
-def sound(found: Measurement | None, spec: MatrixSpec) -> Measurement | None:
-    """A stored spectrum must be of such a matrix, and pass the same check as a fresh one."""
-    if isinstance(found, Spectrum):
-        alike = (found.shape, found.dtype) == (spec.shape, spec.dtype)
-        return found if alike and not norm_mismatch(found) else None
-    return found

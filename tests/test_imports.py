@@ -43,16 +43,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("extras", "provenance", "roles"),
     ("remote",),
-    ("bounds", "executors", "files", "presence"),
+    ("bounds", "executors", "files", "identities", "presence", "writing"),
     ("cluster", "jsonobject"),
     ("checkpoints", "rates"),
     ("matrices", "runlog", "runrecord", "series", "solvedmatrix", "storagerate", "storedmatrix"),
     ("products",),
-    ("combination", "grouping", "resolution", "solvers", "storefile", "training"),
+    ("combination", "contentkey", "grouping", "resolution", "solvers", "storefile", "training"),
     ("accelerator", "metrics", "store"),
     ("plan", "question", "resolving", "rows", "walk"),
-    ("layerkinds", "pairing", "sweeps", "trajectory", "worker"),
-    ("how", "inventory", "tasks"),
+    ("answering", "layerkinds", "pairing", "sweeps", "trajectory"),
+    ("how", "worker"),
+    ("inventory", "tasks"),
     ("engines",),
     ("measure",),
     ("taskcosts",),
@@ -80,11 +81,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 WRITER: dict[str, frozenset[str]] = {
     "hostcopy": frozenset({"dtypes", "errors", "records", "tying"}),
     "devicecopy": frozenset({"dtypes", "hostcopy", "records", "tying"}),
-    "snapshotfiles": frozenset({"checkpoints", "errors", "files", "records"}),
+    "snapshotfiles": frozenset({"checkpoints", "errors", "records", "writing"}),
     "inputcounts": frozenset({"checkpoints", "errors", "matrices", "records", "runrecord"}),
     "snapshotspectra": frozenset(
         {
             "checkpoints",
+            "contentkey",
             "hostcopy",
             "matrices",
             "products",
@@ -94,7 +96,6 @@ WRITER: dict[str, frozenset[str]] = {
             "solvers",
             "store",
             "text",
-            "worker",
         }
     ),
     "snapshots": frozenset(
@@ -102,13 +103,13 @@ WRITER: dict[str, frozenset[str]] = {
             "checkpoints",
             "devicecopy",
             "errors",
-            "files",
             "hostcopy",
             "records",
             "runlog",
             "runrecord",
             "snapshotfiles",
             "snapshotspectra",
+            "writing",
         }
     ),
     # Hooks write a run; sinks are told of it by a process that analyses it as anybody does.
@@ -118,7 +119,6 @@ WRITER: dict[str, frozenset[str]] = {
             "blas",
             "errors",
             "extras",
-            "files",
             "how",
             "inputcounts",
             "live",
@@ -135,6 +135,7 @@ WRITER: dict[str, frozenset[str]] = {
             "table",
             "text",
             "tying",
+            "writing",
         }
     ),
 }

@@ -13,11 +13,11 @@ from safetensors.numpy import save_file
 from rankscope import analyze
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
-from rankscope.files import atomic_path
 from rankscope.grouping import group_files
 from rankscope.how import How
 from rankscope.series import Series, discover, single
 from rankscope.stepnames import is_unfinished, step_in
+from rankscope.writing import atomic_path
 
 
 def touch(*paths: Path) -> None:

@@ -20,7 +20,6 @@ from safetensors.numpy import save_file
 from rankscope import analyze
 from rankscope.api import export_spectra
 from rankscope.errors import OutputFailed, UsageError
-from rankscope.files import atomic_path
 from rankscope.how import How
 from rankscope.measure import Measured, measure
 from rankscope.metrics.thresholded import Norm
@@ -28,6 +27,7 @@ from rankscope.records import Spectrum
 from rankscope.spectra import SCHEMA
 from rankscope.spectra.csv import HEAD
 from rankscope.spectra.hdf5 import escaped
+from rankscope.writing import atomic_path
 from tests.rundirs import Array, Recipe, diagonal, write_run
 
 NAMES = ("encoder/layer.0", "step", ".", "..", "%2F", "a%b", "weight.é", "x" * 300, "a\0b")

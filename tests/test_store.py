@@ -19,8 +19,8 @@ import pytest
 import safetensors.numpy
 
 import rankscope
-from rankscope.files import identity
 from rankscope.how import How
+from rankscope.identities import identity
 from rankscope.records import Listing, Measurement, Route, Skipped, Spectrum, TensorInfo, Unmeasured
 from rankscope.series import Series, Snapshot
 from rankscope.solvers import ROUTE_VERSION, solve

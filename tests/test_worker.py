@@ -13,25 +13,17 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from rankscope.answering import RouteChoice, answer, sound
 from rankscope.checkpoints.closing import Closing
+from rankscope.contentkey import HASH_ELEMENTS, content_key
 from rankscope.errors import InputRejected
-from rankscope.files import ABSENT, identity, unchanged
+from rankscope.identities import ABSENT, identity, unchanged
 from rankscope.matrices import Selection, select
 from rankscope.question import Column, Question
 from rankscope.records import MatrixSpec, Measurement, Route, Spectrum, Unmeasured
 from rankscope.solvers import solve
 from rankscope.storedmatrix import StoredMatrix
-from rankscope.worker import (
-    HASH_ELEMENTS,
-    Outcome,
-    RouteChoice,
-    Task,
-    answer,
-    content_key,
-    list_checkpoint,
-    measure_task,
-    sound,
-)
+from rankscope.worker import Outcome, Task, list_checkpoint, measure_task
 from tests.matrix import Array, ArrayMatrix, low_rank, with_sigma
 
 RNG = np.random.default_rng(11)

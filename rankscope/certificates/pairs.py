@@ -15,11 +15,11 @@ from rankscope.bounds.dynamics import Dynamics, Memory
 from rankscope.certificates.certificate import Certificate, Weights, certificate
 from rankscope.checkpoints import open_checkpoint
 from rankscope.errors import InputRejected
+from rankscope.matrices import fits
 from rankscope.plan import flops
 from rankscope.products import AnyMatrix, matrix_of
 from rankscope.records import Checkpoint, MatrixSpec, Spectrum, Unmeasured
 from rankscope.solvers import solve
-from rankscope.worker import fits
 
 # Of a pair three are in use; the next pair of the same T shares two of them.
 MOST_OPEN = 4

@@ -24,7 +24,7 @@ from rankscope.checkpoints.inert_pickle import MAX_PICKLE_BYTES
 from rankscope.checkpoints.torchzip import read_archive
 from rankscope.dtypes import FLOATS, OTHER_SIZES, itemsize, numpy_dtype
 from rankscope.errors import InputRejected
-from rankscope.files import identity
+from rankscope.identities import identity
 from rankscope.jsonobject import read_limited
 from rankscope.places import text_of
 from rankscope.presence import is_file, names

@@ -8,7 +8,8 @@ from pathlib import PurePath
 from rankscope.checkpoints.dcp_chunks import Place
 from rankscope.checkpoints.directory import shard_path
 from rankscope.errors import InputRejected
-from rankscope.files import Identity, RandomAccessFile, identity, open_file
+from rankscope.files import RandomAccessFile, open_file
+from rankscope.identities import Identity, identity
 from rankscope.presence import exists
 
 # Systems allow a process from 256 (macOS) to 1024 files and more; several checkpoints may be open.

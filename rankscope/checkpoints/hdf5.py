@@ -22,7 +22,8 @@ from rankscope.checkpoints.hdf5_storage import NeverWritten, NotReadable, locate
 from rankscope.checkpoints.hdf5_types import BadAttribute, NoNumbers, stored_type
 from rankscope.checkpoints.memory import MemoryCheckpoint
 from rankscope.errors import InputRejected
-from rankscope.files import RandomAccessFile, identity, opened
+from rankscope.files import RandomAccessFile, opened
+from rankscope.identities import identity
 from rankscope.places import text_of
 from rankscope.records import Checkpoint, Listing, MatrixSpec, Skipped, TensorInfo
 from rankscope.text import natural

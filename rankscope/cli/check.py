@@ -141,11 +141,11 @@ def _demand(
     update: bool,
 ) -> Demand:
     """What the options ask, beside what the project has settled; the options come last and win."""
-    from rankscope.files import seen_from_here
     from rankscope.gate.baseline import nothing_yet, read_baseline
     from rankscope.gate.check import Demand
     from rankscope.gate.configuration import find_configuration, read_configuration
     from rankscope.matrices import Selection
+    from rankscope.places import seen_from_here
 
     settled = find_configuration(Path()) if config is None else read_configuration(config)
     selection = settled.selection

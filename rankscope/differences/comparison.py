@@ -14,8 +14,8 @@ from rankscope.differences.difference import Difference
 from rankscope.differences.running import Places
 from rankscope.differences.subtraction import add_deltas, delta_keys
 from rankscope.errors import InputRejected
-from rankscope.files import Identity, identity_of_hint, identity_or_absence
 from rankscope.how import How
+from rankscope.identities import Identity, identity_of_hint, identity_or_absence
 from rankscope.inventory import Entry, Inventory
 from rankscope.matrices import Selection, tensor_of
 from rankscope.measure import Measured, measure

@@ -17,10 +17,12 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from rankscope.answering import RouteChoice, answer
 from rankscope.checkpoints import open_checkpoint
 from rankscope.combination import Combination
 from rankscope.errors import InputRejected
-from rankscope.files import Identity, unchanged
+from rankscope.identities import Identity, unchanged
+from rankscope.matrices import fits, stored_tensors
 from rankscope.measure import Measured
 from rankscope.metrics import Metric
 from rankscope.metrics.numerical import above_noise, storage_noise
@@ -40,7 +42,6 @@ from rankscope.records import (
 from rankscope.series import Snapshot
 from rankscope.solvers import ROUTE_VERSION, norm_mismatch, solve
 from rankscope.store import SpectrumStore
-from rankscope.worker import RouteChoice, answer, fits, stored_tensors
 
 NUMERICAL = "numerical_rank"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rankscope.answering import answer
 from rankscope.differences.delta import Outcome, Pair, Task, sound, subtract
 from rankscope.engines import INLINE_FLOPS, executor_of
 from rankscope.executors import (
@@ -16,8 +17,8 @@ from rankscope.executors import (
     ThreadExecutor,
     available_cores,
 )
-from rankscope.files import Identity
 from rankscope.how import How
+from rankscope.identities import Identity
 from rankscope.measure import SAVE_SECONDS
 from rankscope.plan import flops
 from rankscope.records import Measurement, Route, Unmeasured
@@ -25,7 +26,6 @@ from rankscope.series import Snapshot
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
 from rankscope.tasks import absolute, grouped
-from rankscope.worker import answer
 
 
 @dataclass(frozen=True, slots=True)

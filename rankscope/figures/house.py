@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.errors import UsageError
 from rankscope.extras import needs
-from rankscope.files import atomic_write
+from rankscope.writing import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.errors import OutputFailed, UsageError
-from rankscope.files import atomic_write
 from rankscope.runlog import LOG_FILE, LogFile, read_log
 from rankscope.series import SNAPSHOTS
 from rankscope.stepnames import is_unfinished, step_in
+from rankscope.writing import atomic_write
 
 # What a line of the log says of all updates since the line before.
 OF_UPDATES = ("lr", "weight_decay", "momentum", "batch_size")

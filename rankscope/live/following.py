@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from rankscope.errors import InputRejected, UsageError
-from rankscope.files import ABSENT, Identity, identity_or_absence
+from rankscope.identities import ABSENT, Identity, identity_or_absence
 from rankscope.live.lookout import Sight
 from rankscope.live.taking import Asked, Taken, Tick, take
 from rankscope.series import Series, Snapshot

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rankscope.errors import InputRejected
-from rankscope.files import ABSENT, Identity, RandomAccessFile, identity_or_absence, opened
+from rankscope.files import RandomAccessFile, opened
+from rankscope.identities import ABSENT, Identity, identity_or_absence
 from rankscope.rows import Row
 from rankscope.runlog import parse_log, whole_lines
 

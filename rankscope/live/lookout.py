@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rankscope.errors import InputRejected, UsageError
-from rankscope.files import Identity, identity, identity_or_absence
 from rankscope.grouping import group_files
+from rankscope.identities import Identity, identity, identity_or_absence
 from rankscope.runrecord import RUN_FILE, RunRecord, read_run_record
 from rankscope.series import Series, discover, is_run
 from rankscope.text import nearest

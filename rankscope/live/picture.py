@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rankscope.files import Identity
+from rankscope.identities import Identity
 from rankscope.layerkinds import by_layer_kind
 from rankscope.live.course import Course
 from rankscope.rows import Row, averages

@@ -6,7 +6,7 @@ import select
 import sys
 from typing import TextIO
 
-from rankscope.files import Identity
+from rankscope.identities import Identity
 from rankscope.live.picture import Measurements, Picture
 from rankscope.rows import Row
 from rankscope.text import inert

@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from rankscope.files import Identity, identity_of_hint, identity_or_absence
 from rankscope.how import How
+from rankscope.identities import Identity, identity_of_hint, identity_or_absence
 from rankscope.inventory import Inventory, saved_beside
 from rankscope.matrices import Selection
 from rankscope.measure import Measured, measure

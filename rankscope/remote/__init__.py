@@ -2,5 +2,5 @@
 
 `filesystem` finds the library that speaks a scheme, `looking` tells what is at a URL,
 `remotefile` reads ranges of a file, `downloads` fetches a whole one. Everything here is asked
-through `rankscope.presence` and `rankscope.files`.
+through `rankscope.presence`, `rankscope.files` and `rankscope.identities`.
 """

@@ -20,7 +20,7 @@ from rankscope.places import RemotePath
 from rankscope.remote.checksums import checksum_of
 from rankscope.remote.failures import as_os_error, cause_of
 from rankscope.remote.filesystem import filesystem_of
-from rankscope.remote.looking import Status, status
+from rankscope.remote.looking import file_status, status
 from rankscope.remote.patience import PATIENT, Patience
 from rankscope.remote.pieces import IN_FLIGHT, PIECE_BYTES
 from rankscope.remote.sources import (
@@ -32,6 +32,7 @@ from rankscope.remote.sources import (
     fetch,
     source_of,
 )
+from rankscope.remote.status import Status
 from rankscope.remote.webserver import UNKNOWN
 
 FOLDER = "downloads"  # in the user's cache
@@ -49,7 +50,7 @@ def downloaded(path: RemotePath, patience: Patience = PATIENT) -> Path:
         UsageError: as of `looking.status`.
         InputRejected: nothing is there, it does not come whole, or the cache has no room for it.
     """
-    found = _looked_at(path)
+    found = file_status(path, "cannot be fetched")
     known = found.is_known
     target = _place(path, found if known else replace(found, mtime_ns=0))
     if known and _is_whole(target, found):
@@ -92,18 +93,6 @@ def _is_whole(target: Path, found: Status) -> bool:
         return False
 
 
-def _looked_at(path: RemotePath) -> Status:
-    try:
-        found = status(path)
-    except OSError as error:
-        raise InputRejected(path, f"cannot be fetched: {error.strerror}") from error
-    if found is None:
-        raise InputRejected(path, "cannot be fetched: No such file or directory")
-    if found.kind != "file":
-        raise InputRejected(path, "cannot be fetched: a directory, expected a file")
-    return found
-
-
 def _place(path: RemotePath, found: Status) -> Path:
     """Where a version of a file lies, under its own name: what it is is told by that, too."""
     version = f"{_named(path).url}\0{found.tag}\0{found.mtime_ns}\0{found.size}"
@@ -118,7 +107,7 @@ def _place(path: RemotePath, found: Status) -> Path:
 
 def _named(path: RemotePath) -> RemotePath:
     """A path without the hub's revision: the tag tells the version, in every commit the same."""
-    if path.scheme != "hf":
+    if not path.on_hub:
         return path
     from rankscope.remote.hub import without_revision
 

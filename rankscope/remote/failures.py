@@ -93,7 +93,7 @@ MEANINGS = {
 
 def as_os_error(error: BaseException, path: RemotePath) -> OSError:
     """What went wrong with a URL as an OSError whose `strerror` is one line."""
-    if path.scheme == "hf":
+    if path.on_hub:
         from rankscope.remote.hubanswers import refusal
 
         told = refusal(error)

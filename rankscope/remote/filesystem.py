@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.errors import UsageError
 from rankscope.extras import needs
-from rankscope.places import RemotePath
+from rankscope.places import HUB, RemotePath
 from rankscope.remote.quiet import quiet
 from rankscope.text import printable
 
@@ -46,7 +46,7 @@ SERVICES = {
     "gcs": Service("gs", "gcsfs"),
     "http": Service("http", "aiohttp"),
     "https": Service("http", "aiohttp"),
-    "hf": Service("hf", "huggingface_hub"),
+    HUB: Service(HUB, "huggingface_hub"),
 }
 
 
@@ -82,7 +82,7 @@ def filesystem_of(path: RemotePath) -> AbstractFileSystem:
     import fsspec
 
     quiet()
-    if service.protocol == "hf":
+    if service.protocol == HUB:
         from huggingface_hub.constants import ENDPOINT
 
         with ONE_AT_A_TIME:  # threads that ask first at once would each make their own
@@ -95,7 +95,7 @@ def _hub(endpoint: str) -> AbstractFileSystem:
     import fsspec
 
     # No time after which listings are asked anew: everything is read at a commit.
-    return fsspec.filesystem("hf", endpoint=endpoint)
+    return fsspec.filesystem(HUB, endpoint=endpoint)
 
 
 def _options(protocol: str, path: RemotePath) -> dict[str, Any]:

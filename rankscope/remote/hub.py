@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankscope.errors import InputRejected, UsageError
 from rankscope.extras import needs
-from rankscope.places import RemotePath, place
+from rankscope.places import HUB, RemotePath, place
 from rankscope.remote.hubanswers import HubRefused, asked, first_line, quiet, refusal
 from rankscope.text import natural, nearest
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Where = TypeVar("Where", bound=RemotePath)
 
-SCHEME = "hf"
 COMMIT = re.compile(r"[0-9a-f]{40}")  # the name of a commit, as git writes it in full
 
 KNOWN_COMMITS = 2**16  # of as many revisions; no repository is known with a tenth of it
@@ -66,7 +65,7 @@ def revisions(repository: PurePath | str, pattern: str) -> list[RemotePath]:
         InputRejected: there is no such repository, or the hub does not tell.
     """
     path = place(repository)
-    if not isinstance(path, RemotePath) or path.scheme != SCHEME:
+    if not isinstance(path, RemotePath) or not path.on_hub:
         raise UsageError(f"{path}: has no revisions, expected a path as hf://org/model")
     try:
         uri = _parsed(path)
@@ -128,7 +127,7 @@ def _at(path: Where, revision: str | None) -> Where:
     """The same kind of path, at another revision, as the client takes it apart again."""
     uri = _parsed(path)
     kinds = {"model": "", "bucket": "buckets/"}
-    root = f"{SCHEME}://{kinds.get(uri.type, f'{uri.type}s/')}{uri.id}"
+    root = f"{HUB}://{kinds.get(uri.type, f'{uri.type}s/')}{uri.id}"
     if revision is not None:
         root += "@" + revision.replace("%", "%25").replace("/", "%2F")
     return type(path)(root) / uri.path_in_repo

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rankscope.places import VERSION, RemotePath
+from rankscope.errors import InputRejected
+from rankscope.places import RemotePath
 from rankscope.remote.failures import as_os_error, cause_of, is_passing, is_unreachable, retry_after
 from rankscope.remote.filesystem import FRESH_SECONDS, filesystem_of, service_of
 from rankscope.remote.links import names_on
+from rankscope.remote.objectstore import object_names, object_status
 from rankscope.remote.patience import PATIENT, Patience
+from rankscope.remote.status import Status
 from rankscope.remote.webserver import Told, look, page
 
 if TYPE_CHECKING:
@@ -24,45 +26,6 @@ Answer = TypeVar("Answer")
 
 # How much is remembered for `FRESH_SECONDS`: the files of the largest runs, some MB.
 REMEMBERED = 4096
-
-# A file that was changed so recently may change again and tell the same date: HTTP's have seconds,
-# and the clock that dates the file may be another machine's than the one that answers.
-RACY_SECONDS = 10
-# The same by our clock, of a server that does not tell its own: as much as Kerberos lets two clocks
-# differ (RFC 4120, 1.6), and Amazon's signatures.
-CLOCKS_SECONDS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a service tells of a place.
-
-    Attributes:
-        kind: what is there.
-        size: bytes; -1 of a file whose size a web server does not tell (`webserver.UNKNOWN`).
-        mtime_ns: when it was changed, in nanoseconds since 1970; 0 when it is not told.
-        tag: what changes with the content: ETag, generation, SHA-256; "" when there is none.
-        is_page: whether a web server shows it as an HTML page.
-        now_ns: what the service's clock showed then; 0 when it is not told.
-        coding: how a web server has compressed it, though it was asked not to; "" when not.
-    """
-
-    kind: Literal["file", "directory"]
-    size: int = 0
-    mtime_ns: int = 0
-    tag: str = ""
-    is_page: bool = False
-    now_ns: int = field(default=0, compare=False)
-    coding: str = ""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether another version would look different: a date alone must not be too recent."""
-        if self.tag or not self.mtime_ns:
-            return bool(self.tag)
-        if self.now_ns:
-            return self.now_ns - self.mtime_ns > RACY_SECONDS * 10**9
-        return time.time_ns() - self.mtime_ns > CLOCKS_SECONDS * 10**9
 
 
 def status(path: RemotePath, *, afresh: bool = False) -> Status | None:
@@ -77,7 +40,7 @@ def status(path: RemotePath, *, afresh: bool = False) -> Status | None:
         OSError: the service does not tell; `strerror` is one line.
     """
     where = _at_commit(path)
-    if afresh and path.scheme != "hf":  # at a commit, nothing changes
+    if afresh and not path.on_hub:  # at a commit, nothing changes
         filesystem_of(where).invalidate_cache(where.url)
         return _asked(where)
     return _status(where, _tick())
@@ -93,10 +56,28 @@ def handed_out(path: RemotePath) -> Status | None:
         # It is likely not to be there: what HEAD tells will do.
         found = _status(_at_commit(path), _tick(), doubted=False)
     except PermissionError:
-        if path.scheme == "hf":  # its listings tell what is there
+        if path.on_hub:  # its listings tell what is there
             raise
         return None
     return None if found is None or found.is_page or found.kind == "directory" else found
+
+
+def file_status(path: RemotePath, doing: str) -> Status:
+    """The same of what has to be a file.
+
+    Raises:
+        UsageError: as of `status`.
+        InputRejected: it is none; the reason begins with `doing` where it cannot be told.
+    """
+    try:
+        found = status(path)
+    except OSError as error:
+        raise InputRejected(path, f"{doing}: {error.strerror}") from error
+    if found is None:
+        raise InputRejected(path, f"{doing}: {os.strerror(errno.ENOENT)}")
+    if found.kind != "file":
+        raise InputRejected(path, "not a regular file")
+    return found
 
 
 def names(path: RemotePath) -> list[str]:
@@ -109,9 +90,14 @@ def names(path: RemotePath) -> list[str]:
     return list(_names(_at_commit(path), _tick()))
 
 
+def url_of(path: RemotePath) -> str:
+    """What a file system of fsspec calls a place."""
+    return _at_commit(path).url
+
+
 def _at_commit(path: RemotePath) -> RemotePath:
     """Where to look: a repository of the hub at one commit for all of an analysis."""
-    if path.scheme != "hf":
+    if not path.on_hub:
         return path
     service_of(path)  # a password in it is refused before it is taken apart
     from rankscope.remote.hub import pinned
@@ -137,7 +123,7 @@ def _asked(path: RemotePath, *, doubted: bool = True) -> Status | None:
     fs = filesystem_of(path)
     web = service_of(path).protocol == "http"
     try:
-        return _web_status(fs, path, doubted=doubted) if web else _store_status(fs, path)
+        return _web_status(fs, path, doubted=doubted) if web else object_status(fs, path)
     except FileNotFoundError:
         return None
     except Exception as error:
@@ -149,7 +135,7 @@ def _names(path: RemotePath, tick: int) -> tuple[str, ...]:  # noqa: ARG001 - as
     fs = filesystem_of(path)
     web = service_of(path).protocol == "http"
     try:
-        return tuple(_web_names(fs, path) if web else _store_names(fs, path))
+        return tuple(_web_names(fs, path) if web else object_names(fs, path))
     except Exception as error:
         raise as_os_error(error, path) from cause_of(error, path)
 
@@ -205,58 +191,3 @@ def _web_names(fs: AbstractFileSystem, path: RemotePath) -> list[str]:
     if found is None:
         raise NotADirectoryError("no page of links, which is how web servers list a directory")
     return found
-
-
-def url_of(path: RemotePath) -> str:
-    """What a file system of fsspec calls a place."""
-    return _at_commit(path).url
-
-
-def _store_status(fs: AbstractFileSystem, path: RemotePath) -> Status | None:
-    _check_version(path)
-    info = _info(fs, path, url_of(path))
-    if info["type"] == "directory":
-        if path.query:  # what is in it would be of the newest
-            raise IsADirectoryError(errno.EISDIR, "a version of a directory, expected of an object")
-        return Status("directory")
-    return Status("file", int(info["size"]), _mtime(info), _tag(info))
-
-
-def _info(fs: AbstractFileSystem, path: RemotePath, url: str) -> Mapping[str, Any]:
-    if path.scheme != "hf":
-        return fs.info(url)  # type: ignore[no-any-return]
-    from rankscope.remote.hub import tag
-    from rankscope.remote.hubanswers import asked
-
-    info = asked(lambda: fs.info(url))
-    return {**info, "ETag": tag(info)}
-
-
-def _check_version(path: RemotePath) -> None:
-    """Refuse what s3fs would take for another object: it cuts every name where a version begins."""
-    if path.scheme == "s3" and (path.query == VERSION or VERSION in "/".join(path.parts)):
-        raise OSError(errno.EINVAL, f"no version of an object, nor a name to ask for: {VERSION}")
-
-
-def _store_names(fs: AbstractFileSystem, path: RemotePath) -> list[str]:
-    _check_version(path)
-    url = url_of(path)
-    if path.query or _info(fs, path, url)["type"] != "directory":
-        raise NotADirectoryError("a file, expected a directory")
-    own = fs._strip_protocol(url).rstrip("/")
-    listed = [str(entry["name"]).rstrip("/") for entry in fs.ls(url, detail=True)]
-    last = {name.rpartition("/")[2] for name in listed if name != own}
-    return sorted(last - {"", ".", ".."})
-
-
-def _mtime(info: Mapping[str, Any]) -> int:
-    when = info.get("LastModified") or info.get("mtime")  # s3fs, gcsfs
-    if not isinstance(when, datetime):
-        return 0
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return int(when.timestamp() * 1000) * 10**6  # both tell milliseconds at most
-
-
-def _tag(info: Mapping[str, Any]) -> str:
-    return str(info.get("generation") or info.get("ETag") or "").strip('"')

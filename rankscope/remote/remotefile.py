@@ -7,10 +7,11 @@ from functools import lru_cache
 
 from rankscope.errors import InputRejected
 from rankscope.places import RemotePath
-from rankscope.remote.looking import Status, status
+from rankscope.remote.looking import file_status
 from rankscope.remote.patience import PATIENT, Patience
 from rankscope.remote.pieces import CLOSED, HEAD_BYTES, KEPT_BYTES, Fetcher, Region, Rest
 from rankscope.remote.sources import Source, compressed, fetch, source_of
+from rankscope.remote.status import Status
 from rankscope.remote.webserver import UNKNOWN
 
 # Kept for reading again: a matrix is hashed, then decomposed, and may be made of several tensors
@@ -35,14 +36,7 @@ class RemoteFile:
         self._regions: list[Region] = []
         self._lock = threading.Lock()
         self._source: Source | None = None
-        try:
-            found = status(path)
-        except OSError as error:
-            raise InputRejected(path, f"cannot be opened: {error.strerror}") from error
-        if found is None:
-            raise InputRejected(path, "cannot be opened: No such file or directory")
-        if found.kind != "file":
-            raise InputRejected(path, "not a regular file")
+        found = file_status(path, "cannot be opened")
         if found.coding:
             raise InputRejected(path, compressed(found.coding))
         if found.size == UNKNOWN:

@@ -15,8 +15,9 @@ from rankscope.errors import InputRejected
 from rankscope.places import RemotePath
 from rankscope.remote.failures import as_os_error, cause_of, is_passing, retry_after
 from rankscope.remote.filesystem import filesystem_of, service_of
-from rankscope.remote.looking import Status, url_of
+from rankscope.remote.looking import url_of
 from rankscope.remote.patience import Patience
+from rankscope.remote.status import Status
 from rankscope.remote.webserver import Told, asked, first_byte, range_end, told
 from rankscope.text import printable
 

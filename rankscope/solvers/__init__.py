@@ -26,7 +26,7 @@ ROUTES: Mapping[Route, Callable[[Matrix], Spectrum]] = MappingProxyType(
 )
 
 # Part of a stored spectrum's key: raise it when a change of a solver changes its numbers.
-ROUTE_VERSION = 2
+ROUTE_VERSION = 3
 
 # How many unit round-offs per line the two ways to the Frobenius norm may differ. Each sums
 # rows + columns terms a line or rotates them in that many steps; the measured difference stays

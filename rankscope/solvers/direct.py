@@ -1,8 +1,8 @@
 """Singular values by a direct decomposition, without squaring.
 
 The matrix is reduced to its triangular factor block by block (a sequential TSQR: Demmel,
-Grigori, Hoemmen & Langou 2012, doi:10.1137/080731992), then LAPACK's values-only SVD of the
-factor. Householder QR is backward stable, so a singular value is resolved down to about
+Grigori, Hoemmen & Langou 2012, doi:10.1137/080731992; `triangles`), then LAPACK's values-only
+SVD of the factor. Householder QR is backward stable, so a singular value is resolved down to about
 k 2^-53 of sigma_1 (`entries.rounding`), at two to three times the cost of the Gram route. Memory:
 the factor and a block, twice.
 """
@@ -21,6 +21,7 @@ from rankscope.solvers.entries import (
     scale_of,
     small_side,
 )
+from rankscope.solvers.triangles import LEAF_ROWS, triangle
 
 
 def direct_spectrum(matrix: Matrix) -> Spectrum:
@@ -38,8 +39,7 @@ def direct_spectrum(matrix: Matrix) -> Spectrum:
     for block in oriented_blocks(matrix, scale, max(BLOCK_ELEMENTS, order * order)):
         norms.add_long(block)
         norms.add_small(block)
-        factor = np.concatenate([factor, block.T])
-        if len(factor) > order:
-            factor = np.asarray(np.linalg.qr(factor, mode="r"), np.float64)
+        # Twice the least that a leaf needs: the triangles of the leaves are eliminated once more.
+        factor = triangle(np.concatenate([factor, block.T]), max(LEAF_ROWS, 4 * order))
     sigma = np.asarray(np.linalg.svd(factor, compute_uv=False), np.float64)
     return norms.spectrum(matrix, scale, sigma, rounding(matrix), "direct")

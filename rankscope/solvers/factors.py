@@ -34,6 +34,7 @@ from rankscope.solvers.entries import (
     NormOverflow,
     scale_of,
 )
+from rankscope.solvers.triangles import LEAF_ROWS, triangle
 from rankscope.storedmatrix import StoredMatrix
 
 UNIT = 2.0**-53
@@ -42,10 +43,6 @@ UNIT = 2.0**-53
 # operations on, to several threads, which then wait for each other: the QR of 4096 x 16 took 1 ms
 # in one thread, 10 ms in two on a busy machine.
 LEAF_ELEMENTS = 2**13
-
-# Rows of a leaf of the tree: rounding that is biased (constant columns) adds up along these, and
-# over the few levels of the tree; one QR of 10^6 equal rows was off by 500 round-offs.
-LEAF_ROWS = 512
 
 
 def factors_spectrum(matrix: Matrix) -> Spectrum:
@@ -155,38 +152,26 @@ class _Factor:
         """Decompose a factor."""
         scale = scale_of(matrix)
         rank = matrix.shape[1 - axis]
-        triangle: Block = np.empty((0, rank))
+        found: Block = np.empty((0, rank))
         squares, alive = np.zeros(rank), np.zeros(rank, np.bool_)
         for block in _blocks(matrix, axis, scale):
             squares += _squares(block, 0)
             if not np.isfinite(squares).all():
                 raise NonFinite
             alive |= block.any(axis=0)  # not from the squares: those of float64 underflow
-            triangle = _triangle(np.concatenate([triangle, block]))
-        return cls(matrix, axis, scale, triangle, np.sqrt(squares), alive)
+            found = triangle(np.concatenate([found, block]), _leaf_rows(rank))
+        return cls(matrix, axis, scale, found, np.sqrt(squares), alive)
 
-    def norms_with(self, triangle: Block) -> tuple[float, float]:
-        """The norm of the product with a factor of this triangle, and its longest line's."""
+    def norms_with(self, other: Block) -> tuple[float, float]:
+        """The norm of the product with a factor of that triangle, and its longest line's."""
         total = largest = 0.0
         for block in _blocks(self.matrix, self.axis, self.scale):
             height = _leaf_rows(block.shape[1])
             leaves = [block[start : start + height] for start in range(0, len(block), height)]
-            squares = np.concatenate([_squares(leaf @ triangle.T, 1) for leaf in leaves])
+            squares = np.concatenate([_squares(leaf @ other.T, 1) for leaf in leaves])
             total += float(squares.sum())
             largest = max(largest, float(squares.max()))
         return math.sqrt(total), math.sqrt(largest)
-
-
-def _triangle(rows: Block) -> Block:
-    """The triangle of the QR decomposition of tall rows, shape (at most r, r), by a tree."""
-    rank = rows.shape[1]
-    height = _leaf_rows(rank)
-    while len(rows) > height:
-        leaves = -(-len(rows) // height)
-        padding = np.zeros((leaves * height - len(rows), rank))  # changes no triangle
-        stack = np.concatenate([rows, padding]).reshape(leaves, height, rank)
-        rows = np.asarray(np.linalg.qr(stack, mode="r")).reshape(leaves * rank, rank)
-    return np.asarray(np.linalg.qr(rows, mode="r"), np.float64) if len(rows) > rank else rows
 
 
 def _leaf_rows(rank: int) -> int:

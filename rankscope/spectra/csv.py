@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankscope.files import atomic_write
 from rankscope.metrics.thresholded import shares
 from rankscope.records import Spectrum
 from rankscope.spectra.layout import Measure, Place, Steps, Writer
 from rankscope.views.csv import safe
+from rankscope.writing import atomic_write
 
 HEAD = ("source", "name", "step", "index", "sigma", "share")
 

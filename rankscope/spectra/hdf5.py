@@ -11,11 +11,11 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from rankscope.files import atomic_path
 from rankscope.metrics.thresholded import shares
 from rankscope.records import Spectrum
 from rankscope.spectra.layout import SCHEMA, Measure, Place, Starts, Steps, Writer
 from rankscope.text import printable
+from rankscope.writing import atomic_path
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankscope.files import atomic_write
 from rankscope.frames import Kind
 from rankscope.metrics.thresholded import shares
 from rankscope.parquet import RowGroups
@@ -15,6 +14,7 @@ from rankscope.provenance import made_now
 from rankscope.records import Spectrum
 from rankscope.spectra.layout import SCHEMA, Measure, Place, Starts, Steps, Writer
 from rankscope.text import encodable
+from rankscope.writing import atomic_write
 
 # Then come the readings.
 FIELDS: tuple[tuple[str, Kind], ...] = (

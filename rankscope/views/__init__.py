@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankscope.errors import UsageError
-from rankscope.files import atomic_write
 from rankscope.views.report import Report
+from rankscope.writing import atomic_write
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rankscope.errors import UsageError
-from rankscope.files import atomic_write
 from rankscope.gate.verdict import Verdict
+from rankscope.writing import atomic_write
 
 
 def _text(verdict: Verdict) -> str:

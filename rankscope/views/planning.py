@@ -9,7 +9,7 @@ from rankscope.views.grid import Grid
 from rankscope.views.numbers import counted
 from rankscope.views.report import Remark
 
-PREFIXES = ("", "k", "M", "G", "T", "P")
+PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 BUSY = 0.9  # of the cores' time; what the system itself takes of an idle machine is less
 
@@ -104,12 +104,12 @@ def storage_line(storage: Storage) -> str:
 def duration(seconds: float) -> str:
     """Seconds in the unit that people use for so many.
 
-    >>> duration(0.31), duration(95), duration(7000), duration(1e6)
-    ('0.31 s', '1.58 min', '1.94 h', '11.6 d')
+    >>> duration(0.31), duration(95), duration(7000), duration(1e6), duration(1e9)
+    ('0.31 s', '1.58 min', '1.94 h', '11.6 d', '11,574 d')
     """
     for length, unit in UNITS:
         if seconds >= 1.5 * length:
-            return f"{seconds / length:.3g} {unit}"
+            return f"{three_digits(seconds / length)} {unit}"
     return f"{seconds:.2g} s"
 
 
@@ -134,4 +134,9 @@ def scaled(count: float) -> str:
         if count < 999.5 or prefix == PREFIXES[-1]:
             break
         count /= 1000
-    return f"{count:.3g} {prefix}".rstrip()
+    return f"{three_digits(count)} {prefix}".rstrip()
+
+
+def three_digits(value: float) -> str:
+    """Three digits where that many say it; more, without an exponent, of what is longer."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"

@@ -16,6 +16,8 @@ import torch
 import rankscope
 from rankscope import worker
 from rankscope.accelerator import device_executor, placing
+from rankscope.answering import RouteChoice
+from rankscope.contentkey import content_key
 from rankscope.errors import InputRejected, UsageError
 from rankscope.executors import InlineExecutor, SideBySideExecutor
 from rankscope.how import How
@@ -26,7 +28,7 @@ from rankscope.records import MatrixSpec, Spectrum
 from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
 from rankscope.tasks import CARD_TASK_FLOPS, grouped_for_cards
-from rankscope.worker import Outcome, RouteChoice, Task, list_checkpoint, measure_task
+from rankscope.worker import Outcome, Task, list_checkpoint, measure_task
 from tests.accelerator.conftest import Memory, Solver
 from tests.matrix import Array, low_rank
 
@@ -144,7 +146,7 @@ class TestATask:
 
     def test_a_file_that_goes_away(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         task = task_of(model, device="cuda:0", keyed=True)
-        right = worker.content_key
+        right = content_key
 
         def truncates(matrix: Any) -> bytes:
             key = right(matrix)

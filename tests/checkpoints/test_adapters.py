@@ -18,13 +18,14 @@ from safetensors.numpy import save_file
 import rankscope
 from rankscope.checkpoints import open_checkpoint
 from rankscope.checkpoints.adapter_config import NotScaled, scale_of
+from rankscope.contentkey import content_key
 from rankscope.errors import InputRejected
 from rankscope.how import How
-from rankscope.matrices import Selection, select
+from rankscope.matrices import Selection, fits, select
 from rankscope.plan import cost, matrix_flops
 from rankscope.products import LowRankProduct, matrix_of
 from rankscope.records import MatrixSpec, TensorInfo
-from rankscope.worker import content_key, fits, list_checkpoint
+from rankscope.worker import list_checkpoint
 from tests.checkpoints.peft_models import gpt2, llama, read_all, resnet, save
 from tests.matrix import Array
 

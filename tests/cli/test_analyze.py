@@ -218,7 +218,7 @@ def test_an_output_that_cannot_be_written_leaves_the_old_one(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("rankscope.files.os.fsync", full)
+    monkeypatch.setattr("rankscope.writing.os.fsync", full)
     ended = run("analyze", model, "--no-store", "-o", target)
     assert (ended.code, ended.out) == (4, "")
     assert ended.err == f"error: {target}: not written: No space left on device\n"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import rankscope
+from rankscope.answering import RouteChoice
 from rankscope.errors import InputRejected
 from rankscope.gate.baseline import (
     METRICS,
@@ -24,7 +25,6 @@ from rankscope.how import How
 from rankscope.matrices import Selection
 from rankscope.question import Question
 from rankscope.rows import Row
-from rankscope.worker import RouteChoice
 from tests.gate import models
 
 NO_STORE = How(store=False)

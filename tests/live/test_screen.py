@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from rankscope.files import Identity
+from rankscope.identities import Identity
 from rankscope.live.course import Course
 from rankscope.live.picture import Logged, Picture, logged, measurements
 from rankscope.live.screen import Screen, drawn

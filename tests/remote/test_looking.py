@@ -12,7 +12,8 @@ from rankscope.errors import UsageError
 from rankscope.places import RemotePath
 from rankscope.remote.filesystem import FRESH_SECONDS, filesystem_of
 from rankscope.remote.links import names_on
-from rankscope.remote.looking import Status, names, status
+from rankscope.remote.looking import names, status
+from rankscope.remote.status import Status
 from tests.remote.conftest import BUCKET, Bucket, look_anew
 from tests.remote.webserver import Site
 

@@ -16,8 +16,8 @@ from safetensors.numpy import save
 
 import rankscope
 from rankscope.errors import InputRejected, UsageError
-from rankscope.files import identity
 from rankscope.how import How
+from rankscope.identities import identity
 from rankscope.places import RemotePath, WholePath
 from rankscope.remote.filesystem import filesystem_of
 from rankscope.remote.looking import names, status

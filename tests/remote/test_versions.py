@@ -15,12 +15,13 @@ from safetensors.numpy import save
 import rankscope
 from rankscope import How
 from rankscope.errors import InputRejected
-from rankscope.files import identity, unchanged
+from rankscope.identities import identity, unchanged
 from rankscope.places import RemotePath, WholePath
 from rankscope.remote.downloads import downloaded
-from rankscope.remote.looking import CLOCKS_SECONDS, RACY_SECONDS, Status, status
+from rankscope.remote.looking import status
 from rankscope.remote.patience import Patience
 from rankscope.remote.remotefile import RemoteFile
+from rankscope.remote.status import CLOCKS_SECONDS, RACY_SECONDS, Status
 from tests.remote.conftest import BUCKET, Bucket, look_anew
 from tests.remote.webserver import Site
 

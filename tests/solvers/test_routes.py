@@ -162,7 +162,16 @@ def test_constant_rows_whose_rounding_is_biased(
 @pytest.mark.parametrize("tall", [False, True])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
-    ("order", "length"), [(1, 2**20), (2, 2**20), (3, 2**20), (5, 300_001), (127, 40_000)]
+    ("order", "length"),
+    [
+        (1, 2**20),
+        (2, 2**20),
+        (3, 2**20),
+        (5, 300_001),
+        (127, 40_000),
+        (129, 43_000),
+        (192, 43_000),
+    ],
 )
 def test_sums_along_millions_of_equal_entries(
     order: int, length: int, dtype: type, tall: bool, route: Route

@@ -18,8 +18,9 @@ demo: $(VENV)/.train
 	@$(BIN)/rankscope analyze $(RUN) --eps 0.01
 
 # Files of tests go to two processes: what tests of a file share (a browser, a run) is made once.
+# One thread of BLAS and PyTorch in each: more would wait for each other, ten times as long.
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -286,7 +286,7 @@ class TestExamples:
     def test_ctrl_c_ends_what_goes_on(self, tmp_path: Path) -> None:
         (tmp_path / "here").mkdir()
         ended = run(
-            "echo ready; trap 'echo told; exit 3' INT; while :; do sleep 0.1; done",
+            "trap 'echo told; exit 3' INT; echo ready; while :; do sleep 0.1; done",
             tmp_path / "here",
             until="ready",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
@@ -35,6 +35,13 @@ class RandomAccessFile(Protocol):
             count: how many.
             within: where what is read belongs to begins and ends: the rest of that is likely to
                 be asked for next, and may be fetched at once where reading is dear.
+        """
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Small spans are about to be read, one by one: fetched together where reading is dear.
+
+        Args:
+            spans: the first byte of each, and the one behind its last; within the file.
         """
 
     def close(self) -> None:
@@ -91,6 +98,9 @@ class LocalFile:
                 )
             whole += more
         return whole
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Nothing: the system reads ahead by itself."""
 
     def _some(self, offset: int, count: int) -> bytes:
         try:

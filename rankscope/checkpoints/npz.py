@@ -64,7 +64,7 @@ def _open(file: RandomAccessFile) -> Checkpoint:
     tensors: list[TensorInfo] = []
     skipped: list[Skipped] = []
     places: dict[str, Span | Packed] = {}
-    for member, entry in zip_entries(file).items():
+    for member, entry in zip_entries(file, PREFIX_BYTES).items():
         name = member.removesuffix(MEMBER)
         try:
             if name == member:
@@ -86,7 +86,7 @@ def _open(file: RandomAccessFile) -> Checkpoint:
 
 def _place(file: RandomAccessFile, name: str, entry: Entry) -> Span | Packed:
     count = min(entry.packed, PREFIX_BYTES)
-    prefix = bytes(file.read(entry.offset, count, (entry.offset, entry.offset + count)))
+    prefix = bytes(file.read(entry.offset, count))
     if entry.stored:
         span = array_span(prefix, entry.size)
         offset = entry.offset + span.offset

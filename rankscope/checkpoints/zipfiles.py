@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ END64 = struct.Struct("<4sQ2H2I4Q")
 CENTRAL = struct.Struct("<4s6H3I5H2I")
 LOCAL = struct.Struct("<4s5H3I2H")
 MAX_COMMENT = 0xFFFF
+# Between an entry's own header and its content: NumPy writes 20 bytes (zip64), PyTorch pads its
+# content to 64. More than this is read where it is.
+EXTRA_BYTES = 64
 
 # APPNOTE 4.4.5; only those that writers of checkpoints could produce have a name here.
 METHODS = {0: "stored", 8: "deflate", 9: "deflate64", 12: "bzip2", 14: "lzma", 93: "zstd"}
@@ -80,15 +84,22 @@ class _Central(NamedTuple):
     offset: int
 
 
-def zip_entries(file: RandomAccessFile) -> dict[str, Entry]:
+def zip_entries(file: RandomAccessFile, wanted: int = 0) -> dict[str, Entry]:
     """Every entry of a zip archive by name, in the directory's order; reads no content.
 
-    Compressed entries are listed too: the caller decides whether it needs them. Raises
-    `InputRejected` for what is encrypted, spread over disks, named twice, overlapping or
-    outside the file, and for a directory that is larger than any checkpoint's.
+    Compressed entries are listed too: the caller decides whether it needs them.
+
+    Args:
+        file: the archive.
+        wanted: bytes of every entry's content that are read next.
+
+    Raises:
+        InputRejected: an entry is encrypted, spread over disks, named twice, overlapping or outside
+            the file; or the directory is larger than any checkpoint's.
     """
     directory = _find_directory(file)
     records = _read_directory(file, directory)
+    file.prepare(_beginnings(records, directory.offset, wanted))
     entries: dict[str, Entry] = {}
     ranges: list[tuple[int, int, str]] = []
     for record in records:
@@ -244,13 +255,22 @@ def _widened(
     return size, packed, offset, disk
 
 
+def _beginnings(records: Sequence[_Central], end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Where the entries' own headers stand, and what is wanted behind; all before `end`."""
+    for record in records:
+        length = LOCAL.size + len(record.raw_name)
+        if wanted:
+            length += EXTRA_BYTES + min(wanted, record.packed)
+        if record.offset < end:
+            yield record.offset, min(record.offset + length, end)
+
+
 def _data_start(file: RandomAccessFile, record: _Central, directory_offset: int) -> int:
     """Where an entry's data begin, from its local header, which must agree with the directory."""
     length = LOCAL.size + len(record.raw_name)
     if record.offset + length > directory_offset:
         raise InputRejected(file.path, f"zip entry lies outside the file: {record.name!r}")
-    # Others stand far from it: what follows is the entry's data.
-    header = bytes(file.read(record.offset, length, (record.offset, record.offset + length)))
+    header = bytes(file.read(record.offset, length))
     magic, _, flags, method, _, _, _, _, _, name_length, extra_length = LOCAL.unpack_from(header)
     if (
         magic != b"PK\x03\x04"

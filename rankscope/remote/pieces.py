@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 
 from rankscope.errors import InputRejected
@@ -134,6 +134,11 @@ class Rest:
         with self._lock:
             self._spool.write(offset, data)
             self._held.add(offset, offset + len(data))
+
+    def missing(self, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """What of spans is not held yet."""
+        with self._lock:
+            return [gap for span in spans for gap in self._held.gaps(*span)]
 
     def _reach(self, start: int, stop: int) -> tuple[int, int]:
         """How far around a missing span to fetch."""

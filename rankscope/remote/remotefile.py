@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from functools import lru_cache
 
 from rankscope.errors import InputRejected
@@ -12,6 +13,7 @@ from rankscope.remote.patience import PATIENT, Patience
 from rankscope.remote.pieces import CLOSED, HEAD_BYTES, KEPT_BYTES, Fetcher, Region, Rest
 from rankscope.remote.sources import Source, compressed, fetch, source_of
 from rankscope.remote.status import Status
+from rankscope.remote.together import together
 from rankscope.remote.webserver import UNKNOWN
 
 # Kept for reading again: a matrix is hashed, then decomposed, and may be made of several tensors
@@ -44,6 +46,7 @@ class RemoteFile:
                 path, "the server does not tell its size: download the file, or give --download"
             )
         self.size = found.size
+        self._found, self._patience = found, patience
         self._source = source_of(path, found, patience)
         self._fetcher = Fetcher(self._source, patience)
         self._rest = Rest(self._fetcher, self.size)
@@ -72,11 +75,24 @@ class RemoteFile:
         if count == 0:
             return b""
         if within is None or not within[0] <= offset <= offset + count <= within[1]:
-            if offset < HEAD_BYTES and self._head is not None:
-                self._rest.keep(0, _head_of(*self._head))
-                self._head = None
+            if offset < HEAD_BYTES:
+                self._keep_head()
             return self._rest.read(offset, count)
         return self._region(within[0], min(within[1], self.size)).read(offset, count)
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        """As of `RandomAccessFile`: they are held from now on."""
+        if self._source is None:
+            raise InputRejected(self.path, CLOSED)
+        self._keep_head()
+        missing = self._rest.missing(spans)
+        for start, data in together(self.path, self._found, missing, self._patience):
+            self._rest.keep(start, data)
+
+    def _keep_head(self) -> None:
+        if self._head is not None:
+            self._rest.keep(0, _head_of(*self._head))
+            self._head = None
 
     def _region(self, start: int, stop: int) -> Region:
         """What is kept of a tensor; the least used of the others is forgotten."""

@@ -90,6 +90,7 @@ class Site:
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
     active: int = 0
+    most_active: int = 0
 
     def url(self, name: str) -> RemotePath:
         return RemotePath(f"http://127.0.0.1:{self.port}/{name}")
@@ -145,6 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         with self.site.lock:
             self.site.active += 1
+            self.site.most_active = max(self.site.most_active, self.site.active)
         try:
             self.choose(body=body)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import PurePath
 
 from rankscope.checkpoints.dcp_chunks import Place
@@ -93,6 +94,9 @@ class Section:
         first, end = within or (0, self.size)
         bounds = (start + first, start + end)
         return self._files.read(self._place.file, start + offset, count, bounds)
+
+    def prepare(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Nothing: a section is small, and its first read says where all of it lies."""
 
     def close(self) -> None:
         """The files are their owner's to close."""

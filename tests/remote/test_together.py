@@ -57,7 +57,7 @@ def npz_file(arrays: dict[str, np.ndarray], *, save: Callable[..., None] = np.sa
     return buffer.getvalue()
 
 
-FORMATS = {
+FORMATS: dict[str, Callable[[dict[str, np.ndarray]], bytes]] = {
     "pt": torch_file,
     "npz": npz_file,
     "packed.npz": partial(npz_file, save=np.savez_compressed),

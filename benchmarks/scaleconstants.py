@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from benchmarks.models import OLD
 from benchmarks.scalemodel import FILES, tensors_70b
-from rankscope.api import asked_of, table_of
+from rankscope.asking import asked_of, table_of
 from rankscope.cluster import Where, connected
 from rankscope.how import How
 from rankscope.matrices import Selection, select

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankscope.api import Asked, asked_of, table_of
+from rankscope.asking import Asked, asked_of, table_of
 from rankscope.how import How
 from rankscope.matrices import Selection, select
 from rankscope.question import Question

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from rankscope.api import Asked, Average, Source, asked_of, scene_of
+from rankscope.asking import Asked, Average, Source, asked_of, scene_of
 from rankscope.figures import PAGE, check_wanted, draw, usual
 from rankscope.how import How
 from rankscope.matrices import Selection

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from rankscope.api import Analysis, Source
+    from rankscope.api import Analysis
+    from rankscope.asking import Source
     from rankscope.gate.verdict import Verdict
     from rankscope.how import How
     from rankscope.matrices import Selection

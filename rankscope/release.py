@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PurePath
 
-from rankscope.api import MEMORY, Source, analyze
+from rankscope.api import analyze
+from rankscope.asking import MEMORY, Source
 from rankscope.errors import UsageError
 from rankscope.gate.baseline import (
     METRICS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-from rankscope.api import Average, Source, asked_of, scene_of
+from rankscope.asking import Average, Source, asked_of, scene_of
 from rankscope.comparing import diff_scene
 from rankscope.differences.comparison import Asked as AskedOfTwo
 from rankscope.errors import UsageError

@@ -67,7 +67,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("parquet",),
     ("views",),
     ("figures", "pages"),
-    ("showing", "spectra"),
+    ("asking", "showing", "spectra"),
     ("api",),
     ("certifying", "comparing", "live", "overheads", "release"),
     ("calibration", "plotting", "reporting", "textplot"),

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from rankscope import How, Selection, analyze
-from rankscope.api import asked_of, scene_of
+from rankscope.asking import asked_of, scene_of
 from rankscope.comparing import diff_scene
 from rankscope.differences.comparison import Asked as AskedOfTwo
 from rankscope.errors import UsageError

@@ -356,7 +356,8 @@ def test_spectra_pass_by_and_are_let_go(
 
         return inventory, some()
 
-    monkeypatch.setattr("rankscope.api.measure", watched)
+    for module in ("api", "asking"):
+        monkeypatch.setattr(f"rankscope.{module}.measure", watched)
     monkeypatch.setattr("rankscope.measure.SAVE_SECONDS", 0.0)  # what is unsaved is kept
     if suffix:
         still(run, target=tmp_path / f"out{suffix}")

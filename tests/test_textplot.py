@@ -162,7 +162,7 @@ def test_it_needs_no_matplotlib(tmp_path: Path) -> None:
     path = made.saved(tmp_path / "m.safetensors", made.transformer(3))
     code = (
         "import sys\n"
-        "from rankscope.api import asked_of, scene_of\n"
+        "from rankscope.asking import asked_of, scene_of\n"
         "from rankscope.measure import How\n"
         "from rankscope.textplot import text_plot\n"
         f"scene = scene_of({str(path)!r}, asked=asked_of(how=How(store=False)))\n"

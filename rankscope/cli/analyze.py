@@ -37,7 +37,7 @@ from rankscope.cli.sketch import can_sketch, sketch
 from rankscope.text import printable
 
 if TYPE_CHECKING:
-    from rankscope.api import Asked
+    from rankscope.asking import Asked
     from rankscope.how import How
     from rankscope.matrices import Selection
     from rankscope.metrics.thresholded import Norm
@@ -112,7 +112,7 @@ def analyze(
         return
     if plot and (as_json or output is not None):
         raise typer.BadParameter("--plot draws on a terminal: no --json, no -o FILE")
-    from rankscope.api import asked_of
+    from rankscope.asking import asked_of
     from rankscope.views.analysis import report
 
     if output is not None:
@@ -154,7 +154,7 @@ class _Measured:
 
 
 def _measured(paths: Sequence[PurePath], asked: Asked, *, spectra: bool) -> _Measured:
-    from rankscope.api import scene_of, table_of
+    from rankscope.asking import scene_of, table_of
 
     if not spectra:
         return _Measured(table_of(*paths, asked=asked), None)

@@ -104,7 +104,7 @@ def plot(
     check_wanted(kind, metric, width)
 
     def draw(progress: Report | None) -> Picture:
-        from rankscope.api import asked_of
+        from rankscope.asking import asked_of
         from rankscope.matrices import Selection
         from rankscope.plotting import METRIC, picture
 

@@ -70,7 +70,8 @@ def test_without_pyarrow_nothing_is_begun(
         raise AssertionError("measured")
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.setattr("rankscope.api.measure", too_far)
+    for module in ("api", "asking"):
+        monkeypatch.setattr(f"rankscope.{module}.measure", too_far)
     options = ["--spectra"] if spectra else []
     ended = run("analyze", weights, *options, "-o", tmp_path / "out.parquet")
     assert ended.code == 2

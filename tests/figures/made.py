@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from rankscope.api import asked_of, scene_of
+from rankscope.asking import asked_of, scene_of
 from rankscope.how import How
 from rankscope.scene import Scene
 from rankscope.snapshots import LogRecord

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rankscope import How
-from rankscope.api import asked_of, scene_of
+from rankscope.asking import asked_of, scene_of
 from rankscope.pages import payload
 from rankscope.pages.payload import command, document, lighter, shown
 from rankscope.pages.sections import SECTIONS

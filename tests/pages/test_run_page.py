@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from rankscope import How, analyze
-from rankscope.api import Analysis, asked_of, scene_of
+from rankscope.api import Analysis
+from rankscope.asking import asked_of, scene_of
 from rankscope.pages import run
 from rankscope.pages.runcolumns import Pool, brief, shortest
 from rankscope.rows import Row

@@ -13,8 +13,8 @@ settings.register_profile("machine", derandomize=True, deadline=None)
 settings.register_profile("person", deadline=None)
 settings.load_profile("machine" if os.environ.get("CI") else "person")
 
-# What a shell runs in the background ignores Ctrl-C, what nohup runs ignores SIGHUP, and so does all
-# that these start. Tests send both.
+# What a shell runs in the background ignores Ctrl-C, what nohup runs SIGHUP, and so does all that
+# these start. Tests send both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -219,7 +219,7 @@ def test_shards(hub: Hub, run: Run, tmp_path: Path) -> None:
     assert beyond_heads(hub) == {span_of(body, tensors_of(3)["layer.3.weight"])}
 
 
-@pytest.mark.parametrize("where", ["inline", "processes"])
+@pytest.mark.parametrize("where", ["inline", "processes", "cluster"])
 def test_a_push_in_the_middle_changes_nothing(
     hub: Hub, run: Run, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -227,7 +227,8 @@ def test_a_push_in_the_middle_changes_nothing(
     if where == "processes":
         monkeypatch.setattr("rankscope.engines.INLINE_FLOPS", 0.0)
     monkeypatch.setattr("rankscope.tasks.TASK_FLOPS", 1.0)  # a task for each matrix
-    command = ("analyze", "hf://org/model", "--no-store", "--json", "--workers", "2")
+    cluster = ("--cluster", "local") if where == "cluster" else ()
+    command = ("analyze", "hf://org/model", "--no-store", "--json", "--workers", "2", *cluster)
     before = table(run(*command))
     outcomes = engines.outcomes
     pushed: list[str] = []

@@ -112,11 +112,6 @@ class RemotePath(PurePosixPath):
         """Whether it is in a repository of a model hub: at a revision, which can be moved."""
         return self.scheme == HUB
 
-    @property
-    def is_root(self) -> bool:
-        """Whether nothing stands above it that could be listed: a bucket, a host."""
-        return len(self.parts) <= 2
-
 
 class WholePath(RemotePath):
     """A remote place whose files are fetched whole before they are read.

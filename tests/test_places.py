@@ -150,11 +150,9 @@ def test_stays_what_it_is(kind: type[RemotePath]) -> None:
     assert pickle.loads(pickle.dumps(path)) == path
 
 
-def test_its_scheme_and_its_root() -> None:
+def test_its_scheme() -> None:
     assert RemotePath("S3://bucket/x").scheme == "s3"
     assert RemotePath("run/x").scheme == ""
-    assert RemotePath("s3://bucket").is_root
-    assert not RemotePath("s3://bucket/x").is_root
 
 
 def test_is_no_file_of_this_machine() -> None:

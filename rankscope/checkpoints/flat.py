@@ -38,13 +38,6 @@ class Span:
     strides: tuple[int, ...]
     big_endian: bool = False
 
-    @property
-    def extent(self) -> tuple[int, int]:
-        """The bytes of the file in which all elements lie: the first, and the one behind."""
-        steps = zip(self.shape, self.strides, strict=True)
-        last = sum((n - 1) * stride for n, stride in steps)
-        return self.offset, self.offset + (last + 1) * itemsize(self.dtype)
-
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of a row-major tensor."""

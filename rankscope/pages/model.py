@@ -16,7 +16,6 @@ from rankscope.views.cells import SHORT_TYPES, heading, headings, split_key
 from rankscope.views.layout import by_source, last_step
 from rankscope.views.sweep import run_names
 
-THRESHOLDED = {metric.name: metric for metric in METRICS if metric.thresholded}
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 # Of a run's only snapshot, what the columns of its bounds say.

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from rankscope.dtypes import why_not_measured
 from rankscope.errors import UsageError
 from rankscope.records import Kind, Listing, MatrixSpec, Skipped, TensorInfo
+from rankscope.rolewords import named_as_weight
 from rankscope.text import nearest
 
 # Names that the common libraries give to embedding tables (transformers, timm, GPT-2, T5,
@@ -102,7 +103,8 @@ def select(
     for tensor in listing.tensors:
         reason = why_no_matrix(tensor)
         if reason is not None:
-            skipped.append(Skipped(tensor.name, reason))
+            unread = why_not_measured(tensor.dtype) == reason and named_as_weight(tensor.name)
+            skipped.append(Skipped(tensor.name, reason, unread))
             continue
         for spec in fold(tensor):
             reason = selection.why_not(spec.name)

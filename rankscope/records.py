@@ -100,10 +100,18 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something that is in a checkpoint, or should be, and why it is not measured."""
+    """Something that is in a checkpoint, or should be, and why it is not measured.
+
+    Attributes:
+        name: a tensor, a file, or another part.
+        reason: why not.
+        weight: whether it is a weight matrix, by its shape and name, whose entries are not to be
+            had; not a vector, a buffer, or what is measured under another name.
+    """
 
     name: str
     reason: str
+    weight: bool = False
 
 
 @dataclass(frozen=True, slots=True)

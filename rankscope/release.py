@@ -13,6 +13,8 @@ from rankscope.gate.baseline import (
     METRICS,
     Baseline,
     baseline_of,
+    check_covers,
+    check_replaceable,
     nothing_yet,
     read_baseline,
     to_text,
@@ -102,10 +104,12 @@ def update_baseline(
 
     Raises:
         InputRejected: the model or the old baseline is not sound, or not all can be measured.
+        UsageError: the selection leaves out matrices that the old baseline holds.
         OutputFailed: it could not be written; the old file is intact.
     """
     if Path(path).exists():
         known = read_baseline(path)
+        check_covers(selection or known.selection, known, path)
         known = replace(known, selection=selection or known.selection)
     else:
         known = nothing_yet((DEFAULT_EPS,), "frobenius", selection)
@@ -116,8 +120,10 @@ def write_baseline(kept: Baseline, path: Path | str) -> None:
     """Write a baseline to a file, whole or not at all.
 
     Raises:
+        UsageError: there is a file that is no baseline.
         OutputFailed: it could not be written; an old file is intact.
     """
+    check_replaceable(path)
     with atomic_write(path) as file:
         file.write(to_text(kept).encode("utf-8"))
 

@@ -239,6 +239,17 @@ TOWERS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
+# How what holds a matrix of weights is called, whatever its layer: PyTorch's and Keras's names, and
+# those of packed codes (GPTQ, AWQ, compressed-tensors, MXFP4). Masks, tables of positions and
+# scales, which are integers or small, are called otherwise.
+WEIGHTS = re.compile(r"(weight|kernel|weight_packed|_blocks)$")
+
+
+def named_as_weight(name: str) -> bool:
+    """Whether a tensor's name says that it is a layer's weights."""
+    return WEIGHTS.search(name) is not None
+
+
 def _parts(table: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
     return ((path, part) for part, paths in table.items() for path in paths)
 

@@ -48,7 +48,8 @@ class Table:
             averaged, status, then one key per column (None where undefined), route, notes,
             content (a digest of the entries, equal for equal matrices; None where nobody asked),
             source.
-        skipped: what was not measured: name, reason, source, snapshots (in how many).
+        skipped: what was not measured: name, reason, source, snapshots (in how many), missing
+            (whether it should be there), weight (whether it is a weight matrix).
         summary: one row a snapshot: source, step, missing, matrices, unmeasured, then for each
             metric its mean over the matrices where it is defined, then what the run's log says.
         provenance: what made it: versions, sources, the question.
@@ -253,23 +254,21 @@ def _ends(
 
 def _skipped(inventory: Inventory) -> tuple[Row, ...]:
     """Everything not measured, once per source and reason, with the number of snapshots."""
-    counts: Counter[tuple[str, str, str, bool]] = Counter()
+    counts: Counter[tuple[str, str, str, bool, bool]] = Counter()
     for index, series in enumerate(inventory.series):
         for item in series.skipped:
-            counts[item.name, item.reason, _source(inventory, index), False] += 1
+            counts[item.name, item.reason, _source(inventory, index), False, False] += 1
     for entry in inventory.entries:
         source = _source(inventory, entry.series)
         for item in entry.skipped:
-            counts[item.name, item.reason, source, False] += 1
+            counts[item.name, item.reason, source, False, item.weight] += 1
         for item in entry.listing.missing:
-            counts[item.name, item.reason, source, True] += 1
+            counts[item.name, item.reason, source, True, item.weight] += 1
     for index, error in inventory.rejected:
         name = ": ".join(part for part in (error.path, error.tensor) if part)
-        counts[name, error.reason, _source(inventory, index), True] += 1
-    return tuple(
-        {"name": name, "reason": reason, "source": source, "snapshots": n, "missing": missing}
-        for (name, reason, source, missing), n in counts.items()
-    )
+        counts[name, error.reason, _source(inventory, index), True, False] += 1
+    keys = ("name", "reason", "source", "missing", "weight")
+    return tuple(dict(zip(keys, key, strict=True)) | {"snapshots": n} for key, n in counts.items())
 
 
 def _source(inventory: Inventory, index: int) -> str:

@@ -56,12 +56,13 @@ def baseline(
 
         rankscope check model/ --baseline ranks.json
     """
-    from rankscope.gate.baseline import METRICS
+    from rankscope.gate.baseline import METRICS, check_replaceable
     from rankscope.matrices import Selection
     from rankscope.release import baseline as run
     from rankscope.release import write_baseline
 
     check_directory(output)
+    check_replaceable(output)
     with store_warnings():
         kept = with_progress(
             "measuring",

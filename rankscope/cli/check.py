@@ -107,8 +107,10 @@ def check(
 
         rankscope check model/ --baseline ranks.json --format github -o junit.xml
     """
+    from rankscope.errors import UsageError
     from rankscope.gate.baseline import baseline_of
     from rankscope.gate.check import verdict_on, verdict_on_headers
+    from rankscope.presence import real
     from rankscope.views.formats import check_suffix
 
     if headers and update:
@@ -118,6 +120,9 @@ def check(
         check_directory(path)
     demand = _demand(config, baseline, tuple(rule or ()), include, exclude, update=update)
     demand = replace(demand, base=sources.base)
+    for path in output or ():
+        if demand.name is not None and real(path) == real(demand.name):
+            raise UsageError(f"{path}: is the baseline, which only --update writes")
     if headers:
         verdict = verdict_on_headers(sources.model, demand)
         _tell(verdict, form, output or (), everything=everything)
@@ -141,7 +146,7 @@ def _demand(
     update: bool,
 ) -> Demand:
     """What the options ask, beside what the project has settled; the options come last and win."""
-    from rankscope.gate.baseline import nothing_yet, read_baseline
+    from rankscope.gate.baseline import check_covers, nothing_yet, read_baseline
     from rankscope.gate.check import Demand
     from rankscope.gate.configuration import find_configuration, read_configuration
     from rankscope.matrices import Selection
@@ -163,6 +168,8 @@ def _demand(
         known = nothing_yet(settled.eps, settled.norm, selection)
     elif place is not None:
         known = read_baseline(place)
+        if update and selection is not None:
+            check_covers(selection, known, place)
     return Demand(
         (*settled.rules, *rules),
         known,

@@ -15,6 +15,7 @@ from typing import Any, cast, get_args
 
 from rankscope.checkpoints.strictjson import parse_strict
 from rankscope.errors import InputRejected, UsageError
+from rankscope.files import open_file
 from rankscope.jsonobject import JsonObject, is_finite, read_limited
 from rankscope.matrices import Selection
 from rankscope.metrics.thresholded import Norm
@@ -42,6 +43,8 @@ METRICS = (
 DIGITS = 6
 
 ADVICE = "write it with `rankscope baseline MODEL -o FILE`"
+
+MARK = b'"rankscope/baseline/'  # of every version, a file with conflicts of git's included
 
 # What a matrix is, beside its readings.
 FACTS = ("content", "dtype", "kind", "shape", "status")
@@ -77,18 +80,26 @@ def baseline_of(table: Table, question: Question, selection: Selection) -> Basel
 
     Raises:
         InputRejected: something was not measured; a baseline without it would let it go unseen.
+            Or there is nothing.
     """
-    if table.incomplete:
+    source = table.provenance["sources"][0]["path"]
+    codes = [
+        (row["name"], row["reason"])
+        for row in table.skipped
+        if row["weight"] and selection.why_not(row["name"]) is None
+    ]
+    if table.incomplete or codes:
         unread = [
             (row["name"], row["notes"]["status"])
             for row in table.matrices
             if row["status"] not in COMPLETE
         ]
         missing = [(row["name"], row["reason"]) for row in table.skipped if row["missing"]]
-        (name, reason), *others = (*unread, *missing)
+        (name, reason), *others = (*unread, *missing, *codes)
         more = f", and {len(others)} more" if others else ""
-        source = table.provenance["sources"][0]["path"]
         raise InputRejected(source, f"no baseline without it: {reason}{more}", tensor=name)
+    if not table.matrices:
+        raise InputRejected(source, "holds no weight matrix, of which a baseline could be made")
     keys = [column.key for column in question.columns()]
     return Baseline(question, selection, {row["name"]: noted(row, keys) for row in table.matrices})
 
@@ -118,6 +129,38 @@ def to_text(baseline: Baseline) -> str:
     ]
     head = f'"question": {json.dumps(question)},\n  "schema": {json.dumps(SCHEMA)}'
     return '{\n  "matrices": {\n' + ",\n".join(lines) + "\n  },\n  " + head + "\n}\n"
+
+
+def check_covers(selection: Selection, baseline: Baseline, path: Path | str) -> None:
+    """Refuse to forget matrices that a baseline holds: later checks would pass without them.
+
+    Raises:
+        UsageError: the selection leaves some of them out.
+    """
+    lost = [name for name in baseline.matrices if selection.why_not(name) is not None]
+    if lost:
+        raise UsageError(
+            f"{path}: {len(lost)} of its {len(baseline.matrices)} matrices are not selected and "
+            f"would be forgotten, {lost[0]} among them; to narrow it, remove the file first"
+        )
+
+
+def check_replaceable(path: Path | str) -> None:
+    """Refuse to write a baseline over what is none: weights, an index of shards, a report.
+
+    Raises:
+        UsageError: the file is there, and neither empty nor a baseline, be it a damaged one.
+        InputRejected: it cannot be read.
+    """
+    if not Path(path).exists():
+        return
+    file = open_file(Path(path))
+    try:
+        is_text = 0 < file.size <= MAX_BYTES and file.read(0, 1) == b"{"
+        if file.size and not (is_text and MARK in file.read(0, file.size)):
+            raise UsageError(f"{path}: is no baseline, and would be lost; choose another file")
+    finally:
+        file.close()
 
 
 def read_baseline(path: Path | str) -> Baseline:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+from rankscope.errors import InputRejected
 from rankscope.gate.baseline import METRICS, Baseline
 from rankscope.gate.comparison import BROKEN, Sides, compare
 from rankscope.gate.rules import RuleBook, metrics_in, rule_book
@@ -107,6 +108,7 @@ class _Model:
     source: str
     rows: Mapping[str, Row]
     unread: Mapping[str, str]
+    weights: Set[str]
     lacking: tuple[Row, ...]
     provenance: Row
 
@@ -121,6 +123,7 @@ def _measured(source: str, table: Table) -> _Model:
         source,
         {row["name"]: row for row in table.matrices},
         {one["name"]: one["reason"] for one in told},
+        {row["name"] for row in table.skipped if row["weight"]},
         (*lacking, *missing),
         table.provenance,
     )
@@ -147,6 +150,7 @@ def _headers(source: PurePath, demand: Demand) -> _Model:
         str(source),
         rows,
         {one.name: one.reason for one in entry.skipped},
+        {one.name for one in entry.skipped if one.weight},
         tuple({"name": one.name, "reason": one.reason} for one in entry.listing.missing),
         made_now(),
     )
@@ -157,9 +161,12 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
     before = None
     if demand.baseline is not None:
         before = _selected(demand.baseline, demand.chosen, model)
-    names = tuple(dict.fromkeys((*model.rows, *(before or ()))))
+    wanted = {name for name in model.weights if demand.chosen.why_not(name) is None}
+    names = tuple(dict.fromkeys((*model.rows, *(before or ()), *sorted(wanted))))
+    if not names and not model.lacking:
+        raise InputRejected(model.source, "holds no weight matrix to be checked")
     check_globs([rule.glob for rule in book.given], names, "rule for")
-    findings = compare(Sides(before, model.rows, model.unread, readings), book)
+    findings = compare(Sides(before, model.rows, model.unread, wanted, readings), book)
     pairs = ((row, (before or {}).get(name, {})) for name, row in model.rows.items())
     return Verdict(
         model.source,
@@ -174,7 +181,17 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
         tuple(dict.fromkeys(rule.text for rule in (*book.given, *book.defaults))),
         model.provenance,
         readings,
+        options=_options(demand),
     )
+
+
+def _options(demand: Demand) -> tuple[str, ...]:
+    """What a command must say to measure the same again."""
+    words = [] if demand.base is None else ["--base", str(demand.base)]
+    if demand.selection is not None:
+        words += [word for glob in demand.selection.include for word in ("--include", glob)]
+        words += [word for glob in demand.selection.exclude for word in ("--exclude", glob)]
+    return tuple(words)
 
 
 def _selected(baseline: Baseline, selection: Selection, model: _Model) -> dict[str, Row]:

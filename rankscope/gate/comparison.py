@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from rankscope.dtypes import FLOATS
@@ -36,12 +36,14 @@ class Sides:
         before: the baseline's matrices by name; None without one.
         after: the model's rows by name.
         unread: tensors of the model that are no matrices to it, and why.
+        weights: which of these are weight matrices nevertheless.
         readings: whether the rows hold readings, or headers only.
     """
 
     before: Mapping[str, Row] | None
     after: Mapping[str, Row]
     unread: Mapping[str, str]
+    weights: Set[str]
     readings: bool
 
 
@@ -56,6 +58,7 @@ def compare(sides: Sides, book: RuleBook) -> tuple[Finding, ...]:
     if sides.before is not None and pairing is not None:
         found += _removed(pairing.removed, sides.before, sides.unread, book)
         found += _other_names(pairing, sides.before, sides.after, book)
+    found += _unread(sides, book)
     return tuple(sorted(found, key=lambda one: (not one.failure, -one.excess)))
 
 
@@ -133,6 +136,15 @@ def _removed(
             rule = _state_rule(book, name, STATUS)
             was = before[name]["status"]
             yield of_state(name, rule, was, "skipped", f"not measured: {reason}")
+
+
+def _unread(sides: Sides, book: RuleBook) -> Iterator[Finding]:
+    """What is found of weights that the baseline does not know either: nothing is left out."""
+    known = set() if sides.before is None else {tensor_of(name) for name in sides.before}
+    for name, reason in sides.unread.items():
+        rule = _state_rule(book, name, STATUS)
+        if name in sides.weights and name not in known and rule.forbidden:
+            yield of_state(name, rule, None, "skipped", f"not measured: {reason}")
 
 
 def _other_names(

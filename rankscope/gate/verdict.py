@@ -28,6 +28,7 @@ class Verdict:
         provenance: what made it.
         readings: whether weights were read; without them names, shapes and types were compared.
         accepted: whether the model becomes the new baseline, whatever was found.
+        options: of the command that accepts it, beside the model and the baseline.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Verdict:
     provenance: Row
     readings: bool = True
     accepted: bool = False
+    options: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[Finding, ...]:

@@ -51,12 +51,13 @@ def next_step(verdict: Verdict) -> str | None:
     failures = verdict.failures
     if len(verdict.names) == sum(one.metric in ("removed", "added") for one in verdict.findings):
         return "no name is in both: another model, or one in a format that gives other names?"
-    if any(one.metric == "status" for one in failures):
+    if verdict.lacking or any(one.metric == "status" for one in failures):
         return None  # of what cannot be measured no baseline is made
     if failures and all(map(of_itself, failures)):
         return None  # it would be broken as before
-    source, baseline = (shlex.quote(inert(path)) for path in (verdict.source, verdict.baseline))
-    return f"to accept the new state: rankscope check {source} --baseline {baseline} --update"
+    words = (verdict.source, "--baseline", verdict.baseline, *verdict.options, "--update")
+    command = " ".join(shlex.quote(inert(word)) for word in words)
+    return f"to accept the new state: rankscope check {command}"
 
 
 def of_itself(finding: Finding) -> bool:

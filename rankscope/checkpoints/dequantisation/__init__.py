@@ -27,6 +27,7 @@ from rankscope.checkpoints.dequantisation.undecoded import UNDECODED
 from rankscope.checkpoints.modelfiles import ModelFiles
 from rankscope.checkpoints.wrapped import WrappedCheckpoint
 from rankscope.records import Checkpoint, MatrixSpec, Skipped, TensorInfo
+from rankscope.rolewords import named_as_weight
 
 if TYPE_CHECKING:
     from rankscope.records import Stored
@@ -129,7 +130,7 @@ class _Dequantised(WrappedCheckpoint):
         listing = inner.listing
         tensors = tuple(_shown(listing.tensors, weights, reasons))
         skipped = tuple(
-            Skipped(tensor.name, reasons[tensor.name])
+            Skipped(tensor.name, reasons[tensor.name], named_as_weight(tensor.name))
             for tensor in listing.tensors
             if tensor.name in reasons
         )

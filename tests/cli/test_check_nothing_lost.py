@@ -1,0 +1,187 @@
+"""`rankscope baseline` and `check`: nothing is overwritten, forgotten or passed unseen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from rankscope.errors import UsageError
+from rankscope.matrices import Selection
+from rankscope.release import baseline, update_baseline, write_baseline
+from tests.checkpoints import gguf_files, peft_models
+from tests.checkpoints.gguf_files import blocks
+from tests.cli.conftest import Run
+from tests.gate import models
+
+Q8_0 = gguf.GGMLQuantizationType.Q8_0
+CODES = np.arange(64, dtype=np.int8).reshape(8, 8)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def released(here: Path, run: Run) -> Path:
+    """A directory v1 and its baseline, ranks.json."""
+    path = models.save(here / "v1", models.model())
+    assert run("baseline", "v1", "-o", "ranks.json").code == 0
+    return path
+
+
+class TestOverwritten:
+    @pytest.mark.parametrize(
+        "target",
+        ["v1/model.safetensors", "index.json", "report.json", "list.json", "binary.json"],
+    )
+    def test_no_baseline_takes_the_place_of_what_is_none(
+        self, released: Path, here: Path, run: Run, target: str
+    ) -> None:
+        run("analyze", "v1", "-o", "report.json")
+        (here / "index.json").write_text('{"weight_map": {}}')
+        (here / "list.json").write_text("[1]")
+        (here / "binary.json").write_bytes(b"\x00" * 10)
+        before = Path(target).read_bytes()
+        ended = run("baseline", "v1", "-o", target)
+        assert ended.code == 2
+        assert "is no baseline, and would be lost" in ended.err
+        assert Path(target).read_bytes() == before
+        with pytest.raises(UsageError, match="is no baseline"):
+            write_baseline(baseline({"w": np.eye(3)}), target)
+        assert Path(target).read_bytes() == before
+
+    def test_an_empty_file_an_older_and_a_damaged_baseline_are_replaced(
+        self, released: Path, run: Run
+    ) -> None:
+        whole = Path("ranks.json").read_text()
+        conflict = "<<<<<<< ours\n" + whole.replace("16", "17", 1) + "=======\n" + whole
+        for text in ("", whole.replace("baseline/1", "baseline/0"), "{" + conflict):
+            Path("ranks.json").write_text(text)
+            assert run("baseline", "v1", "-o", "ranks.json").code == 0
+            assert Path("ranks.json").read_text() == whole
+
+    @pytest.mark.parametrize("name", ["ranks.json", "v1/../ranks.json", "link.json"])
+    def test_a_report_does_not_take_the_baselines_place(
+        self, released: Path, run: Run, name: str
+    ) -> None:
+        Path("link.json").symlink_to("ranks.json")
+        before = Path("ranks.json").read_bytes()
+        ended = run("check", "v1", "--baseline", "ranks.json", "-o", name)
+        assert ended.code == 2
+        assert "is the baseline, which only --update writes" in ended.err
+        assert Path("ranks.json").read_bytes() == before
+
+
+class TestForgotten:
+    def test_an_update_of_a_part(self, released: Path, run: Run) -> None:
+        before = Path("ranks.json").read_bytes()
+        command = ("check", "v1", "--baseline", "ranks.json", "--update", "--include", "*q_proj*")
+        ended = run(*command)
+        assert ended.code == 2
+        assert "would be forgotten" in " ".join(ended.err.split())
+        assert Path("ranks.json").read_bytes() == before
+        with pytest.raises(UsageError, match="would be forgotten"):
+            update_baseline("v1", "ranks.json", selection=Selection(("*q_proj*",)))
+        assert Path("ranks.json").read_bytes() == before
+        Path("ranks.json").unlink()
+        assert run(*command).code == 0
+        matrices = json.loads(Path("ranks.json").read_text())["matrices"]
+        assert matrices
+        assert all("q_proj" in name for name in matrices)
+        assert run(*command).code == 0  # the same part again
+        assert run("check", "v1", "--baseline", "ranks.json", "--update").code == 0
+
+    def test_the_advice_measures_the_same_again(self, here: Path, run: Run) -> None:
+        saved = peft_models.save(here, peft_models.llama(), r=4, target_modules=["v_proj"])
+        command = ("check", str(saved.adapter), "--base", str(saved.base))
+        part = ("--include", "*v_proj*", "--exclude", "*layers.0*")
+        assert run(*command, *part, "--baseline", "ranks.json", "--update").code == 0
+        kept = json.loads(Path("ranks.json").read_text())
+        for row in kept["matrices"].values():
+            row["rank"] = row["rank"] + 10
+        Path("ranks.json").write_text(json.dumps(kept))
+        ended = run(*command, *part, "--baseline", "ranks.json")
+        assert ended.code == 1
+        advice = " ".join(ended.out.split())
+        assert (
+            f"rankscope check {saved.adapter} --baseline ranks.json --base {saved.base} "
+            "--include '*v_proj*' --exclude '*layers.0*' --update" in advice
+        )
+
+    def test_no_advice_where_no_baseline_can_be_made(self, released: Path, run: Run) -> None:
+        weights = models.model()
+        weights[models.UP] = models.projected(weights[models.UP], 0.5)
+        weights["new.weight"] = CODES
+        models.save(Path("v2"), weights)
+        ended = run("check", "v2", "--baseline", "ranks.json")
+        assert ended.code == 1
+        assert "--update" not in ended.out
+
+
+class TestUnseen:
+    def test_codes_without_scales(self, here: Path, run: Run) -> None:
+        save_file(
+            {
+                "a.weight": np.eye(8, dtype=np.float32),
+                "b.weight": CODES,
+                "b.mask": CODES,
+                "c.weight": np.arange(8),
+            },
+            "m.safetensors",
+        )
+        ended = run("check", "m.safetensors", "--rule", "rank >= 1", "--format", "json")
+        assert ended.code == 1
+        (finding,) = json.loads(ended.out)["findings"]
+        assert (finding["name"], finding["metric"], finding["after"]) == (
+            "b.weight",
+            "status",
+            "skipped",
+        )
+        assert "int8" in finding["sentence"]
+        for more in (("--rule", "status: any for b.*"), ("--exclude", "b.*")):
+            assert run("check", "m.safetensors", "--rule", "rank >= 1", *more).code == 0
+        assert run("analyze", "m.safetensors").code == 0  # which says what it left out
+
+        ended = run("baseline", "m.safetensors", "-o", "ranks.json")
+        assert (ended.code, Path("ranks.json").exists()) == (3, False)
+        assert "b.weight: no baseline without it: int8" in ended.err
+        part = ("--exclude", "b.*")
+        assert run("baseline", "m.safetensors", "-o", "ranks.json", *part).code == 0
+        for headers in ((), ("--headers",)):
+            assert run("check", "m.safetensors", "--baseline", "ranks.json", *headers).code == 0
+        everything = ("check", "m.safetensors", "--baseline", "ranks.json", "--include", "*")
+        for headers in ((), ("--headers",)):
+            ended = run(*everything, *headers)
+            assert ended.code == 1
+            assert "b.weight" in ended.out
+
+    def test_a_type_that_nothing_here_decodes(
+        self, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = gguf_files.write(here / "m.gguf", {"a.weight": (blocks(Q8_0, (8, 64)), Q8_0)})
+        assert run("check", path, "--rule", "rank >= 1").code == 0
+        monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+        ended = run("check", path, "--rule", "rank >= 1", "--no-store")
+        assert ended.code == 1
+        assert "gguf package" in ended.out
+        ended = run("baseline", path, "-o", "ranks.json", "--no-store")
+        assert (ended.code, Path("ranks.json").exists()) == (3, False)
+
+    def test_nothing_at_all(self, here: Path, run: Run) -> None:
+        save_file({"norm.weight": np.ones(4, np.float32)}, "m.safetensors")
+        for command in (
+            ("check", "m.safetensors", "--rule", "rank >= 1"),
+            ("check", "m.safetensors"),
+            ("baseline", "m.safetensors", "-o", "ranks.json"),
+        ):
+            ended = run(*command)
+            assert (ended.code, ended.out) == (3, "")
+            assert "holds no weight matrix" in ended.err
+        assert not Path("ranks.json").exists()

@@ -18,9 +18,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rankscope.dtypes import why_not_measured
+from rankscope.dtypes import FLOATS, why_not_measured
 from rankscope.errors import UsageError
-from rankscope.records import Kind, Listing, MatrixSpec, Skipped, TensorInfo
+from rankscope.records import Kind, Listing, MatrixSpec, Skipped, TensorInfo, Unmeasurable
 from rankscope.rolewords import named_as_weight
 from rankscope.text import nearest
 
@@ -36,6 +36,8 @@ STACKED = re.compile(r"(?:experts?|moe|_(?:ch)?exps|\battn_[kv]_b)(?=[._/\d]|$)"
 # Of every expert (gpt-oss), or a causal mask that GPT-2 once called so; relative position biases
 # of T5 are an embedding's weight and have another name.
 BIASES = re.compile(r"(^|[._/])(\w+_)?bias$")
+
+VECTOR = "vector"  # why a tensor of one axis is not measured
 
 INSIDE = re.compile(r"(\[\d+\])?(:[a-z]\w*)?$")  # what `fold` appends to a tensor's name
 
@@ -103,8 +105,7 @@ def select(
     for tensor in listing.tensors:
         reason = why_no_matrix(tensor)
         if reason is not None:
-            unread = why_not_measured(tensor.dtype) == reason and named_as_weight(tensor.name)
-            skipped.append(Skipped(tensor.name, reason, unread))
+            skipped.append(Skipped(tensor.name, reason, _what(tensor, reason)))
             continue
         for spec in fold(tensor):
             reason = selection.why_not(spec.name)
@@ -120,15 +121,23 @@ def select(
 def why_no_matrix(tensor: TensorInfo) -> str | None:
     """The reason why a tensor is not measured."""
     if len(tensor.shape) < 2:
-        return "scalar" if not tensor.shape else "vector"
+        return "scalar" if not tensor.shape else VECTOR
     if len(tensor.shape) > 2 and 0 < max(tensor.shape) == tensor.size and not _in_stack(tensor):
-        return "vector"  # (1, 1, n): a class token
+        return VECTOR  # (1, 1, n): a class token
     if BIASES.search(tensor.name):
         return "biases"
     reason = why_not_measured(tensor.dtype)
     if reason is None and _in_stack(tensor) and tensor.shape[0] > MAX_STACK:
         reason = f"a stack of {tensor.shape[0]} matrices, expected at most {MAX_STACK}"
     return reason
+
+
+def _what(tensor: TensorInfo, reason: str) -> Unmeasurable:
+    """What a tensor is that is not measured for this reason."""
+    if reason == VECTOR:
+        return "vector" if tensor.dtype in FLOATS else ""
+    codes = reason == why_not_measured(tensor.dtype)
+    return "weight" if codes and named_as_weight(tensor.name) else ""
 
 
 def _in_stack(tensor: TensorInfo) -> bool:

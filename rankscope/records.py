@@ -98,6 +98,9 @@ class TensorInfo:
         return self.solved[place] if place < len(self.solved) else None
 
 
+Unmeasurable = Literal["", "weight", "vector"]
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """Something that is in a checkpoint, or should be, and why it is not measured.
@@ -105,13 +108,14 @@ class Skipped:
     Attributes:
         name: a tensor, a file, or another part.
         reason: why not.
-        weight: whether it is a weight matrix, by its shape and name, whose entries are not to be
-            had; not a vector, a buffer, or what is measured under another name.
+        what: `weight` is a weight matrix, by its shape and name, whose entries are not to be had;
+            `vector` has floating-point entries along one axis; "" is anything else, as a buffer,
+            or what is measured under another name.
     """
 
     name: str
     reason: str
-    weight: bool = False
+    what: Unmeasurable = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ def listing_in(whole: Sequence[Any]) -> tuple[Listing, tuple[Identity, ...]] | N
 
 def _listing(value: Mapping[str, Any]) -> Listing:
     skipped, missing = (
-        tuple(Skipped(item["name"], item["reason"], item["weight"]) for item in value[key])
+        tuple(Skipped(item["name"], item["reason"], item["what"]) for item in value[key])
         for key in ("skipped", "missing")
     )
     tensors = tuple(map(_tensor, value["tensors"]))

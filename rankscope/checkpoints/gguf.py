@@ -93,7 +93,7 @@ def _part(file: RandomAccessFile, header: Header) -> GgufPart:
         kind = TYPES.get(entry.code)
         reason = _why_not_read(entry, kind, header, absent=absent)
         if kind is None or reason:
-            skipped.append(Skipped(name, reason, len(shape) > 1))
+            skipped.append(Skipped(name, reason, "weight" if len(shape) > 1 else "vector"))
         elif kind.dtype:
             tensors.append(TensorInfo(name, shape, kind.dtype))
             spans[name] = Span(offset, kind.dtype, shape, c_strides(shape), header.big_endian)
@@ -181,9 +181,7 @@ def _without_halves(checkpoint: Checkpoint) -> Checkpoint:
     listing = checkpoint.listing
     names = set(names_in(listing))
     halves = {
-        tensor.name: Skipped(
-            tensor.name, f"{tensor.encoding} to be scaled by {factor}", weight=True
-        )
+        tensor.name: Skipped(tensor.name, f"{tensor.encoding} to be scaled by {factor}", "weight")
         for tensor in listing.tensors
         if tensor.encoding in SCALED_APART
         if (factor := f"{tensor.name.removesuffix('.weight')}.scale") in names

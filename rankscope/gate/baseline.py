@@ -58,11 +58,14 @@ class Baseline:
         question: which metrics, at which eps of which norm.
         selection: which matrices.
         matrices: by name: shape, dtype, kind, status, content, and one key a column.
+        vectors: names of the floating-point tensors of one axis: gains, biases. None of a
+            baseline from before they were noted.
     """
 
     question: Question
     selection: Selection
     matrices: Mapping[str, Row]
+    vectors: tuple[str, ...] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -86,7 +89,7 @@ def baseline_of(table: Table, question: Question, selection: Selection) -> Basel
     codes = [
         (row["name"], row["reason"])
         for row in table.skipped
-        if row["weight"] and selection.why_not(row["name"]) is None
+        if row["what"] == "weight" and selection.why_not(row["name"]) is None
     ]
     if table.incomplete or codes:
         unread = [
@@ -101,7 +104,13 @@ def baseline_of(table: Table, question: Question, selection: Selection) -> Basel
     if not table.matrices:
         raise InputRejected(source, "holds no weight matrix, of which a baseline could be made")
     keys = [column.key for column in question.columns()]
-    return Baseline(question, selection, {row["name"]: noted(row, keys) for row in table.matrices})
+    vectors = sorted(
+        row["name"]
+        for row in table.skipped
+        if row["what"] == "vector" and selection.why_not(row["name"]) is None
+    )
+    rows = {row["name"]: noted(row, keys) for row in table.matrices}
+    return Baseline(question, selection, rows, tuple(vectors))
 
 
 def noted(row: Row, keys: Sequence[str]) -> Row:
@@ -115,7 +124,7 @@ def rounded(value: float | None) -> float | int | None:
 
 
 def to_text(baseline: Baseline) -> str:
-    """The file: JSON with sorted keys, one matrix a line."""
+    """The file: JSON with sorted keys, one matrix or vector a line."""
     question = {
         "eps": list(baseline.question.eps),
         "exclude": list(baseline.selection.exclude),
@@ -128,7 +137,9 @@ def to_text(baseline: Baseline) -> str:
         for name in sorted(baseline.matrices)
     ]
     head = f'"question": {json.dumps(question)},\n  "schema": {json.dumps(SCHEMA)}'
-    return '{\n  "matrices": {\n' + ",\n".join(lines) + "\n  },\n  " + head + "\n}\n"
+    vectors = ",\n".join(f"    {json.dumps(name)}" for name in baseline.vectors or ())
+    tail = f',\n  "vectors": [\n{vectors}\n  ]' if vectors else ',\n  "vectors": []'
+    return '{\n  "matrices": {\n' + ",\n".join(lines) + "\n  },\n  " + head + tail + "\n}\n"
 
 
 def check_covers(selection: Selection, baseline: Baseline, path: Path | str) -> None:
@@ -184,7 +195,8 @@ def read_baseline(path: Path | str) -> Baseline:
         raise InputRejected(path, f"question: {error}") from error
     rows = {name: _row(matrices, name, keys) for name in matrices.value}
     selection = Selection(_words(asked, "include"), _words(asked, "exclude"))
-    return Baseline(question, selection, rows)
+    vectors = _words(document, "vectors") if "vectors" in document.value else None
+    return Baseline(question, selection, rows, vectors)
 
 
 def _question(asked: JsonObject) -> Question:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -24,6 +25,10 @@ from rankscope.solvers import ROUTE_VERSION
 from rankscope.store import SpectrumStore
 from rankscope.table import COMPLETE, Table
 from rankscope.tabulation import tabulated
+
+# What a model computes from its configuration when it is made. Some releases of transformers save
+# the frequencies of rotary embeddings, others do not.
+RECOMPUTED = re.compile(r"inv_freq$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ def _measured(source: str, table: Table) -> _Model:
         source,
         {row["name"]: row for row in table.matrices},
         {one["name"]: one["reason"] for one in told},
-        {row["name"] for row in table.skipped if row["weight"]},
+        {row["name"] for row in table.skipped if row["what"] == "weight"},
         (*lacking, *missing),
         table.provenance,
     )
@@ -150,7 +155,7 @@ def _headers(source: PurePath, demand: Demand) -> _Model:
         str(source),
         rows,
         {one.name: one.reason for one in entry.skipped},
-        {one.name for one in entry.skipped if one.weight},
+        {one.name for one in entry.skipped if one.what == "weight"},
         tuple({"name": one.name, "reason": one.reason} for one in entry.listing.missing),
         made_now(),
     )
@@ -165,8 +170,11 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
     names = tuple(dict.fromkeys((*model.rows, *(before or ()), *sorted(wanted))))
     if not names and not model.lacking:
         raise InputRejected(model.source, "holds no weight matrix to be checked")
-    check_globs([rule.glob for rule in book.given], names, "rule for")
-    findings = compare(Sides(before, model.rows, model.unread, wanted, readings), book)
+    vectors = () if demand.baseline is None else demand.baseline.vectors or ()
+    check_globs([rule.glob for rule in book.given], (*names, *vectors), "rule for")
+    findings = compare(
+        Sides(before, model.rows, model.unread, wanted, _gone(demand, model), readings), book
+    )
     pairs = ((row, (before or {}).get(name, {})) for name, row in model.rows.items())
     return Verdict(
         model.source,
@@ -182,6 +190,19 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
         model.provenance,
         readings,
         options=_options(demand),
+    )
+
+
+def _gone(demand: Demand, model: _Model) -> tuple[str, ...]:
+    """The baseline's vectors that the model has not got in any form, and that are asked for."""
+    vectors = None if demand.baseline is None else demand.baseline.vectors
+    there = {tensor_of(name) for name in model.rows} | model.unread.keys()
+    there |= {row["name"] for row in model.lacking}
+    return tuple(
+        name
+        for name in vectors or ()
+        if name not in there
+        if demand.chosen.why_not(name) is None and not RECOMPUTED.search(name)
     )
 
 

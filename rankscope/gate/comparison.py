@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from rankscope.dtypes import FLOATS
@@ -16,7 +16,7 @@ from rankscope.gate.rules import (
     RuleBook,
     StateRule,
 )
-from rankscope.matrices import tensor_of
+from rankscope.matrices import VECTOR, tensor_of
 from rankscope.pairing import Pairing, pair
 from rankscope.rows import Row
 
@@ -37,6 +37,7 @@ class Sides:
         after: the model's rows by name.
         unread: tensors of the model that are no matrices to it, and why.
         weights: which of these are weight matrices nevertheless.
+        vectors: names of vectors that the baseline has and the model has not.
         readings: whether the rows hold readings, or headers only.
     """
 
@@ -44,6 +45,7 @@ class Sides:
     after: Mapping[str, Row]
     unread: Mapping[str, str]
     weights: Set[str]
+    vectors: Sequence[str]
     readings: bool
 
 
@@ -58,6 +60,8 @@ def compare(sides: Sides, book: RuleBook) -> tuple[Finding, ...]:
     if sides.before is not None and pairing is not None:
         found += _removed(pairing.removed, sides.before, sides.unread, book)
         found += _other_names(pairing, sides.before, sides.after, book)
+        if pairing.common and not pairing.renamed:  # else vectors have other names, too
+            found += _without_vectors(sides.vectors, book)
     found += _unread(sides, book)
     return tuple(sorted(found, key=lambda one: (not one.failure, -one.excess)))
 
@@ -136,6 +140,11 @@ def _removed(
             rule = _state_rule(book, name, STATUS)
             was = before[name]["status"]
             yield of_state(name, rule, was, "skipped", f"not measured: {reason}")
+
+
+def _without_vectors(names: Iterable[str], book: RuleBook) -> Iterator[Finding]:
+    for name in names:
+        yield of_state(name, _state_rule(book, name, "removed"), VECTOR, None, "removed: a vector")
 
 
 def _unread(sides: Sides, book: RuleBook) -> Iterator[Finding]:

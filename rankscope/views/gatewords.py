@@ -49,7 +49,8 @@ def next_step(verdict: Verdict) -> str | None:
     if verdict.baseline is None or not verdict.findings or verdict.accepted:
         return None
     failures = verdict.failures
-    if len(verdict.names) == sum(one.metric in ("removed", "added") for one in verdict.findings):
+    apart = {one.name for one in verdict.findings if one.metric in ("removed", "added")}
+    if apart.issuperset(verdict.names):
         return "no name is in both: another model, or one in a format that gives other names?"
     if verdict.lacking or any(one.metric == "status" for one in failures):
         return None  # of what cannot be measured no baseline is made

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from rankscope.errors import UsageError
@@ -20,6 +22,14 @@ from tests.gate import models
 
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
 CODES = np.arange(64, dtype=np.int8).reshape(8, 8)
+
+MIXED: dict[str, NDArray[Any]] = {
+    "model.up.weight": np.eye(8, dtype=np.float32),
+    "model.norm.weight": np.ones(8, np.float32),
+    "model.up.bias": np.ones(8, np.float32),
+    "model.rotary_emb.inv_freq": np.ones(4, np.float32),
+    "model.position_ids": np.arange(8)[None],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -185,3 +195,63 @@ class TestUnseen:
             assert (ended.code, ended.out) == (3, "")
             assert "holds no weight matrix" in ended.err
         assert not Path("ranks.json").exists()
+
+
+class TestVectors:
+    def saved(self, *without: str, prefix: str = "model.") -> None:
+        save_file(
+            {
+                name.replace("model.", prefix): array
+                for name, array in MIXED.items()
+                if name not in without
+            },
+            "m.safetensors",
+        )
+
+    @pytest.fixture(autouse=True)
+    def _released(self, here: Path, run: Run) -> None:
+        self.saved()
+        assert run("baseline", "m.safetensors", "-o", "ranks.json").code == 0
+
+    @pytest.mark.parametrize("headers", [(), ("--headers",)])
+    def test_one_that_is_gone(self, run: Run, headers: tuple[str, ...]) -> None:
+        command = ("check", "m.safetensors", "--baseline", "ranks.json", *headers)
+        assert run(*command).code == 0
+        self.saved("model.norm.weight")
+        ended = run(*command, "--format", "json")
+        assert ended.code == 1
+        (finding,) = json.loads(ended.out)["findings"]
+        assert (finding["name"], finding["metric"]) == ("model.norm.weight", "removed")
+        assert finding["sentence"] == "removed: a vector"
+        assert "model.norm.weight" in run(*command).out
+        assert run(*command, "--rule", "removed: any for *norm*").code == 0
+
+    def test_what_is_no_loss(self, run: Run) -> None:
+        command = ("check", "m.safetensors", "--baseline", "ranks.json")
+        self.saved("model.rotary_emb.inv_freq", "model.position_ids")
+        assert run(*command).code == 0
+        self.saved(prefix="")  # everything has another name, of which that of one matrix is told
+        ended = run(*command, "--format", "json")
+        assert [one["metric"] for one in json.loads(ended.out)["findings"]] == ["renamed"]
+
+    def test_a_baseline_from_before_they_were_noted(self, run: Run) -> None:
+        known = json.loads(Path("ranks.json").read_text())
+        assert known.pop("vectors") == [
+            "model.norm.weight",
+            "model.rotary_emb.inv_freq",
+            "model.up.bias",
+        ]
+        Path("ranks.json").write_text(json.dumps(known))
+        self.saved("model.norm.weight")
+        assert run("check", "m.safetensors", "--baseline", "ranks.json").code == 0
+        known["vectors"] = [1]
+        Path("ranks.json").write_text(json.dumps(known))
+        ended = run("check", "m.safetensors", "--baseline", "ranks.json")
+        assert ended.code == 3
+        assert "vectors" in ended.err
+
+    def test_one_that_became_a_matrix(self, run: Run) -> None:
+        weights = {**MIXED, "model.norm.weight": np.eye(8, dtype=np.float32)}
+        save_file(weights, "m.safetensors")
+        ended = run("check", "m.safetensors", "--baseline", "ranks.json", "--format", "json")
+        assert [one["metric"] for one in json.loads(ended.out)["findings"]] == ["added"]

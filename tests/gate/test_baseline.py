@@ -99,7 +99,7 @@ class TestFile:
     def test_holds_no_time_and_no_path(self, released: Path) -> None:
         text = to_text(kept(released))
         assert str(released) not in text
-        assert set(json.loads(text)) == {"matrices", "question", "schema"}
+        assert set(json.loads(text)) == {"matrices", "question", "schema", "vectors"}
 
     def test_hostile_names_come_back(self, tmp_path: Path) -> None:
         row: Row = {"content": None, "dtype": "float32", "kind": "linear", "shape": [2, 2]}

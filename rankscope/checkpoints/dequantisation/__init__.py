@@ -130,7 +130,9 @@ class _Dequantised(WrappedCheckpoint):
         listing = inner.listing
         tensors = tuple(_shown(listing.tensors, weights, reasons))
         skipped = tuple(
-            Skipped(tensor.name, reasons[tensor.name], named_as_weight(tensor.name))
+            Skipped(
+                tensor.name, reasons[tensor.name], "weight" if named_as_weight(tensor.name) else ""
+            )
             for tensor in listing.tensors
             if tensor.name in reasons
         )

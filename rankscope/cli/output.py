@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from rankscope.errors import OutputFailed
+from rankscope.errors import UsageError
 from rankscope.text import inert
 
 
@@ -15,8 +15,7 @@ def check_output(path: Path) -> None:
     """Find out before hours of work what would make writing fail.
 
     Raises:
-        UsageError: the suffix names no view.
-        OutputFailed: no such directory, or one that nothing may be written in.
+        UsageError: the suffix names no view, or nothing can be written there.
     """
     from rankscope.views import view_for
 
@@ -25,14 +24,17 @@ def check_output(path: Path) -> None:
 
 
 def check_directory(path: Path) -> None:
-    """`OutputFailed` where a file cannot be written: no such directory, or no permission."""
+    """`UsageError` where a file cannot be written: no such directory, or no permission.
+
+    Nothing is done yet, and nothing lost: `OutputFailed` is for what goes wrong afterwards.
+    """
     if path.is_dir():
-        raise OutputFailed(path, "is a directory, expected the name of a file")
+        raise UsageError(f"{path}: is a directory, expected the name of a file")
     if not path.parent.is_dir():
-        raise OutputFailed(path, f"there is no directory {path.parent}")
+        raise UsageError(f"{path}: there is no directory {path.parent}")
     # A file is replaced by renaming another one, which is a matter of its directory.
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputFailed(path, f"no permission to write in the directory {path.parent}")
+        raise UsageError(f"{path}: no permission to write in the directory {path.parent}")
 
 
 def announce(path: Path) -> None:

@@ -236,8 +236,8 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
     (tmp_path / "dir.csv").mkdir()
     target = tmp_path / where
     ended = run("analyze", model, "-o", target)
-    assert (ended.code, ended.out) == (4, "")
-    assert ended.err.startswith(f"error: {target}: not written: ")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"error: {target}: ")
     assert ended.err.count("\n") == 1
 
 
@@ -247,7 +247,7 @@ def test_a_directory_without_permission_is_told_before_the_work(
     # Root, who may run the tests, may write anywhere.
     monkeypatch.setattr("rankscope.cli.output.os.access", lambda path, _: path != tmp_path)
     ended = run("analyze", model, "-o", tmp_path / "out.csv")
-    assert ended.code == 4
+    assert ended.code == 2
     assert "no permission to write" in ended.err
 
 

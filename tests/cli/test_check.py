@@ -235,7 +235,7 @@ class TestErrors:
             (("v1", "--rule", "rnk >= 1"), 2, "metric 'rnk' is not known; did you mean rank?"),
             (("v1", "--rule", "rank >= 1 for nobody"), 2, "matches no matrix"),
             (("v1", "-o", "x.txt"), 2, "suffix"),
-            (("v1", "-o", "nowhere/x.json"), 4, "there is no directory"),
+            (("v1", "-o", "nowhere/x.json"), 2, "there is no directory"),
             (("v1", "--include", "nobody"), 2, "matches no matrix"),
         ],
     )

@@ -96,8 +96,8 @@ def test_runs(run: Run, tmp_path: Path, count: int) -> None:
     ("arguments", "code", "message"),
     [
         (["-o", "page.pdf"], 2, "page.pdf: suffix '.pdf' is no page's, expected .html or .htm"),
-        (["-o", "nowhere/page.html"], 4, "there is no directory nowhere"),
-        (["-o", "folder.html"], 4, "is a directory, expected the name of a file"),
+        (["-o", "nowhere/page.html"], 2, "there is no directory nowhere"),
+        (["-o", "folder.html"], 2, "is a directory, expected the name of a file"),
         (["--since", "other.safetensors"], 3, "other.safetensors: no such file or directory"),
         (["model.safetensors", "--since", "model.safetensors"], 2, "--since compares one PATH"),
         (["--since", "model.safetensors", "--B", "8"], 2, "--since compares one PATH"),

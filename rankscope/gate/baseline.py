@@ -100,6 +100,7 @@ def baseline_of(table: Table, question: Question, selection: Selection) -> Basel
         missing = [(row["name"], row["reason"]) for row in table.skipped if row["missing"]]
         (name, reason), *others = (*unread, *missing, *codes)
         more = f", and {len(others)} more" if others else ""
+        more += "; what no baseline is to hold, name with --exclude" if codes else ""
         raise InputRejected(source, f"no baseline without it: {reason}{more}", tensor=name)
     if not table.matrices:
         raise InputRejected(source, "holds no weight matrix, of which a baseline could be made")

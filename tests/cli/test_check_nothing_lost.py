@@ -162,6 +162,7 @@ class TestUnseen:
         ended = run("baseline", "m.safetensors", "-o", "ranks.json")
         assert (ended.code, Path("ranks.json").exists()) == (3, False)
         assert "b.weight: no baseline without it: int8" in ended.err
+        assert "name with --exclude" in ended.err
         part = ("--exclude", "b.*")
         assert run("baseline", "m.safetensors", "-o", "ranks.json", *part).code == 0
         for headers in ((), ("--headers",)):

@@ -9,10 +9,10 @@ loads this module, so that it imports nothing before a test asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MANY = 10  # matrices named in a failure's message
 
 UPDATE = "--rankscope-update"
+
+Answer = TypeVar("Answer")
 
 WRITTEN = pytest.StashKey[list[Path]]()
 
@@ -63,9 +65,7 @@ class RankScope:
             selection: which matrices; None for those of the baseline, or all.
             how: route, workers, store.
 
-        Raises:
-            InputRejected: the model or the baseline is not sound.
-            UsageError: a rule that is not understood or about nothing.
+        What is not sound or makes no sense fails the test too, with the reason in a line.
         """
         __tracebackhide__ = True
         from rankscope.places import seen_from_here
@@ -73,11 +73,11 @@ class RankScope:
 
         place = None if baseline is None else seen_from_here(self.directory / baseline)
         if place is not None and self.update:
-            update_baseline(source, place, selection=selection, how=how)
+            answer(lambda: update_baseline(source, place, selection=selection, how=how))
             self.written.append(place)
         if place is not None and not place.exists():
             pytest.fail(f"there is no baseline {place}: `pytest {UPDATE}` writes it")
-        verdict = check(source, place, rules, selection=selection, how=how)
+        verdict = answer(lambda: check(source, place, rules, selection=selection, how=how))
         if verdict.outcome != "pass":
             pytest.fail(message(verdict))
         return verdict
@@ -89,10 +89,30 @@ class RankScope:
         selection: Selection | None = None,
         how: How | None = None,
     ) -> Analysis:
-        """Measure, for assertions of one's own; see `rankscope.analyze`."""
+        """Measure, for assertions of one's own; see `rankscope.analyze`.
+
+        What is not sound or makes no sense fails the test with the reason in a line.
+        """
+        __tracebackhide__ = True
         from rankscope.api import analyze
 
-        return analyze(*sources, metrics=metrics, selection=selection, how=how)
+        return answer(lambda: analyze(*sources, metrics=metrics, selection=selection, how=how))
+
+
+def answer(ask: Callable[[], Answer]) -> Answer:
+    """What a call answers; where it is refused, the test fails with the reason alone.
+
+    The traceback through this package would tell of no mistake in it.
+    """
+    __tracebackhide__ = True
+    from rankscope.errors import RankScopeError
+    from rankscope.text import inert
+
+    try:
+        return ask()
+    except RankScopeError as error:
+        reason = inert(str(error))
+    pytest.fail(reason)  # outside, so that the error is no context of the failure
 
 
 def message(verdict: Verdict) -> str:

@@ -146,11 +146,34 @@ def test_update_excuses_no_rule_on_the_model_itself(pytester: pytest.Pytester, p
     ended.assert_outcomes(failed=1)
 
 
-def test_what_is_not_sound_is_an_error_of_its_own(pytester: pytest.Pytester, place: Path) -> None:
-    write(place, "rankscope.check('none.safetensors', baseline='ranks.json')")
-    ended = ended_in(pytester, "released")
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ("check('none.safetensors', 'ranks.json')", "none.safetensors: no such file*"),
+        ("check('cut.safetensors', 'ranks.json')", "cut.safetensors: *"),
+        ("check('good.safetensors', rules='rank <')", "rule 'rank <' is not understood, *"),
+        ("check('good.safetensors', rules='rank >= 1 for x')", "rule for 'x' matches no matrix*"),
+        ("check('good.safetensors', 'broken.json')", "*broken.json: *"),
+        ("analyze('none.safetensors')", "none.safetensors: no such file*"),
+        ("analyze('good.safetensors', metrics='rnk')", "metric 'rnk' is not known; *"),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--rankscope-update",)])
+def test_what_is_refused_is_a_failure_of_one_line(
+    pytester: pytest.Pytester, place: Path, call: str, reason: str, options: tuple[str, ...]
+) -> None:
+    (pytester.path / "cut.safetensors").write_bytes(b"\x10")
+    (place / "broken.json").write_text("{")
+    write(place, f"rankscope.{call}")
+    ended = ended_in(pytester, "released", *options)
     ended.assert_outcomes(failed=1)
-    ended.stdout.fnmatch_lines(["E*InputRejected: none.safetensors: *"])
+    told = [line for line in ended.outlines if line.startswith("E ")]
+    assert len(told) == 1
+    ended.stdout.fnmatch_lines(
+        [f">*rankscope.{call}", f"E*Failed: {reason}", "released/test_release.py:2: Failed"]
+    )
+    ended.stdout.no_fnmatch_line("*pytest_plugin.py*")
+    ended.stdout.no_fnmatch_line("*During handling*")
 
 
 @pytest.mark.parametrize("case", HOSTILE)

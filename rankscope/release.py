@@ -47,13 +47,13 @@ class Check(ShowsItself, Verdict):
         return f"<Check: {subject(self)}: {headline(self)}>"
 
     def save(self, path: Path | str) -> None:
-        """Write to a file: .json, .csv, .md, .html, .xml (JUnit) or .sarif.
+        """Write to a file: .json, .csv, .md, .html, .xml (JUnit) or .sarif, every finding in it.
 
         Raises:
             UsageError: another suffix.
             OutputFailed: it could not be written; an old file is intact.
         """
-        save_verdict(self, Path(path))
+        save_verdict(self, Path(path), everything=True)
 
 
 def baseline(
@@ -171,9 +171,14 @@ def check(  # noqa: PLR0913 - likewise
 def check_headers(
     source: PurePath | str, baseline: Path | str, rules: str | Sequence[str] = ()
 ) -> Verdict:
-    """Compare names, shapes and types with a baseline, and read no weights; see `check`."""
+    """Compare names, shapes and types with a baseline, and read no weights; see `check`.
+
+    Raises:
+        InputRejected: the model or the baseline is not sound.
+        UsageError: a rule that is not understood, about nothing, or on a reading.
+    """
     demand = Demand(_several(rules), read_baseline(baseline), str(baseline))
-    return verdict_on_headers(source, demand)
+    return verdict_on_headers(source, demand, demand.rules)
 
 
 def _several(rules: str | Sequence[str]) -> tuple[str, ...]:

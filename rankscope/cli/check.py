@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,6 +25,7 @@ from rankscope.cli.options import (
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import show
+from rankscope.errors import InputRejected
 
 if TYPE_CHECKING:
     from rankscope.gate.baseline import Baseline
@@ -118,17 +120,21 @@ def check(
     for path in output or ():
         check_suffix(path)
         check_directory(path)
-    demand = _demand(config, baseline, tuple(rule or ()), include, exclude, update=update)
+    rules = tuple(rule or ())
+    with _refusal_told(sources.model, form, output or ()):
+        demand = _demand(config, baseline, rules, include, exclude, update=update)
     demand = replace(demand, base=sources.base)
     for path in output or ():
         if demand.name is not None and real(path) == real(demand.name):
             raise UsageError(f"{path}: is the baseline, which only --update writes")
     if headers:
-        verdict = verdict_on_headers(sources.model, demand)
+        with _refusal_told(sources.model, form, output or ()):
+            verdict = verdict_on_headers(sources.model, demand, rules)
         _tell(verdict, form, output or (), everything=everything)
         _end(verdict)
-    table = _measure(sources.model, demand, how)
-    verdict = replace(verdict_on(str(sources.model), table, demand), accepted=update)
+    with _refusal_told(sources.model, form, output or ()):
+        table = _measure(sources.model, demand, how)
+        verdict = replace(verdict_on(str(sources.model), table, demand), accepted=update)
     _tell(verdict, form, output or (), everything=everything)
     if update and demand.baseline is not None and demand.name is not None:
         _write(baseline_of(table, demand.baseline.question, demand.chosen), Path(demand.name))
@@ -195,13 +201,34 @@ def _tell(verdict: Verdict, form: Format, files: Sequence[Path], *, everything: 
     from rankscope.views.formats import rendered, save_verdict
 
     for path in files:
-        save_verdict(verdict, path)
+        save_verdict(verdict, path, everything=everything)
         announce(path)
     if form == "text":
         show(gate.report(verdict, narrow=sys.stdout.isatty()), everything=everything)
         return
-    sys.stdout.write(rendered(verdict, form))
+    sys.stdout.write(rendered(verdict, form, everything=everything))
     sys.stdout.flush()
+
+
+@contextmanager
+def _refusal_told(model: PurePath, form: Format, files: Sequence[Path]) -> Iterator[None]:
+    """Tell the formats that CI systems read, too, when what is checked, or against, is not sound.
+
+    The exception goes on, to be told on stderr and to choose the exit code.
+    """
+    from rankscope.gate.verdict import Refusal
+    from rankscope.views.formats import rendered_refusal, save_refusal
+
+    try:
+        yield
+    except InputRejected as error:
+        refusal = Refusal(str(model), str(error))
+        sys.stdout.write(rendered_refusal(refusal, form))
+        sys.stdout.flush()
+        for path in files:
+            if save_refusal(refusal, path):
+                announce(path)
+        raise
 
 
 def _write(renewed: Baseline, place: Path) -> None:

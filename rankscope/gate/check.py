@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from rankscope.errors import InputRejected
 from rankscope.gate.baseline import METRICS, Baseline
 from rankscope.gate.comparison import BROKEN, Sides, compare
-from rankscope.gate.rules import RuleBook, metrics_in, rule_book
+from rankscope.gate.rules import (
+    RuleBook,
+    level_of,
+    levels_in,
+    metrics_in,
+    parse_rule,
+    refuse_readings,
+    rule_book,
+)
 from rankscope.gate.verdict import Verdict
 from rankscope.how import How
 from rankscope.inventory import take_inventory
@@ -55,10 +63,14 @@ class Demand:
 
     @property
     def question(self) -> Question:
-        """What is to be read off the spectra: the baseline's columns, and those of bounds."""
+        """What is to be read off the spectra: the baseline's columns, and those of bounds.
+
+        Without a baseline at every eps that a rule names, too; one has its own.
+        """
         bounds = metrics_in(self.rules)
         if self.baseline is None:
-            return Question(bounds or METRICS[:1], self.eps, self.norm)
+            levels = dict.fromkeys((*self.eps, *levels_in(self.rules)))
+            return Question(bounds or METRICS[:1], tuple(levels), self.norm)
         asked = self.baseline.question
         return replace(asked, metrics=tuple(dict.fromkeys((*asked.metrics, *bounds))))
 
@@ -72,7 +84,24 @@ class Demand:
         """The rules; `UsageError` where one makes no sense."""
         columns = [column.key for column in self.question.columns()]
         kept = None if self.baseline is None else self.baseline.columns
-        return rule_book(self.rules, columns, kept)
+        return rule_book(self.rules, columns, kept, spelt=self._spelt())
+
+    def _spelt(self) -> dict[str, str]:
+        """The columns' keys by what rules call them: `rank` and `rank@1e-3` may be one column.
+
+        A metric without its eps is meant at the only one that is settled.
+        """
+        asked = self.question
+        settled = set(self.eps if self.baseline is None else asked.eps)
+        only = settled.pop() if len(settled) == 1 else None
+        found = {}
+        for subject in (parse_rule(text).subject for text in self.rules):
+            name, at, _ = subject.partition("@")
+            eps = level_of(subject) if at else only
+            for column in asked.columns():
+                if column.metric.name == name and ("eps", eps) in column.parameters:
+                    found[subject] = column.key
+        return found
 
 
 def measured(source: PurePath | str, demand: Demand, how: How) -> Table:
@@ -96,13 +125,24 @@ def verdict_on(source: str, table: Table, demand: Demand) -> Verdict:
     return _verdict(demand, _measured(source, table))
 
 
-def verdict_on_headers(source: PurePath | str, demand: Demand) -> Verdict:
+def verdict_on_headers(
+    source: PurePath | str, demand: Demand, asked: Sequence[str] = ()
+) -> Verdict:
     """The same of names, shapes and types only; no weights are read.
+
+    Rules on readings are left out, for a project may have settled them for the whole check.
+
+    Args:
+        source: the model.
+        demand: what is demanded of it.
+        asked: those of its rules that were given for this check: none may be on a reading.
 
     Raises:
         InputRejected: it is not sound, or no single checkpoint.
-        UsageError: a rule that is not understood or about nothing.
+        UsageError: a rule that is not understood, about nothing, or asked for and on a reading.
     """
+    demand.book()  # what is no rule at all is told first
+    refuse_readings(asked)
     return _verdict(demand, _headers(place(source), demand), readings=False)
 
 
@@ -162,7 +202,8 @@ def _headers(source: PurePath, demand: Demand) -> _Model:
 
 
 def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict:
-    book = demand.book()
+    whole = demand.book()
+    book = whole if readings else whole.of_headers()
     before = None
     if demand.baseline is not None:
         before = _selected(demand.baseline, demand.chosen, model)
@@ -190,6 +231,7 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
         model.provenance,
         readings,
         options=_options(demand),
+        left_out=tuple(rule.text for rule in whole.given if rule not in book.given),
     )
 
 

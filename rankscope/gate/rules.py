@@ -17,7 +17,7 @@ import difflib
 import fnmatch
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -65,6 +65,11 @@ class Rule:
     def concerns(self, name: str) -> bool:
         """Whether it is about a matrix of this name; brackets in a name match themselves too."""
         return name == self.glob or fnmatch.fnmatchcase(name, self.glob)
+
+    @property
+    def on_reading(self) -> bool:
+        """Whether it is about what is measured, and not about names, shapes and types."""
+        return self.subject not in (STATUS, *STRUCTURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,14 @@ class RuleBook:
             kept[rule.subject, _requirement(rule)] = rule
         return [*rules, *kept.values()]
 
+    def of_headers(self) -> RuleBook:
+        """The rules that hold where nothing is measured."""
+        given, defaults = (
+            tuple(rule for rule in rules if not rule.on_reading)
+            for rules in (self.given, self.defaults)
+        )
+        return RuleBook(given, defaults)
+
 
 def metrics_in(texts: Iterable[str]) -> tuple[str, ...]:
     """The metrics that bounds are on, as they are asked for, each once.
@@ -238,6 +251,38 @@ def metrics_in(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(rule.subject.partition("@")[0] for rule in bounds))
 
 
+def levels_in(texts: Iterable[str]) -> tuple[float, ...]:
+    """The eps that rules name, as 0.05 in `rank@0.05 >= 10`, each once; what is none is no eps.
+
+    Raises:
+        UsageError: one is not understood.
+    """
+    levels = (level_of(parse_rule(text).subject) for text in texts)
+    return tuple(dict.fromkeys(level for level in levels if level is not None))
+
+
+def level_of(subject: str) -> float | None:
+    """The eps in a rule's subject, or None."""
+    try:
+        return float(subject.partition("@")[2])
+    except ValueError:
+        return None
+
+
+def refuse_readings(texts: Iterable[str]) -> None:
+    """Refuse rules that headers cannot answer.
+
+    Raises:
+        UsageError: one is not understood, or is about what is measured.
+    """
+    for rule in map(parse_rule, texts):
+        if rule.on_reading:
+            raise UsageError(
+                f"rule {rule.text!r} is on a reading, and headers hold none: "
+                "check the weights too, or leave it out"
+            )
+
+
 def _requirement(rule: Rule) -> str:
     """Of two rules of a subject that agree in this, the later one holds."""
     if isinstance(rule, ChangeRule):
@@ -245,7 +290,13 @@ def _requirement(rule: Rule) -> str:
     return rule.comparison if isinstance(rule, BoundRule) else "state"
 
 
-def rule_book(texts: Iterable[str], columns: Sequence[str], kept: Sequence[str] | None) -> RuleBook:
+def rule_book(
+    texts: Iterable[str],
+    columns: Sequence[str],
+    kept: Sequence[str] | None,
+    *,
+    spelt: Mapping[str, str] | None = None,
+) -> RuleBook:
     """The rules that a user writes, beside the default ones for what there is to be read.
 
     Args:
@@ -253,12 +304,16 @@ def rule_book(texts: Iterable[str], columns: Sequence[str], kept: Sequence[str] 
         columns: the keys of the readings.
         kept: those that the baseline has too; None without one, when no change can be told. The
             default rules of a metric hold at every eps.
+        spelt: the columns' keys by what else rules call them.
 
     Raises:
         UsageError: one is not understood, is about a reading that is not among the columns, or
             needs a baseline that is not there.
     """
-    given = tuple(map(parse_rule, texts))
+    given = tuple(
+        replace(rule, subject=(spelt or {}).get(rule.subject, rule.subject))
+        for rule in map(parse_rule, texts)
+    )
     defaults = tuple(map(parse_rule, DEFAULT_RULES))
     for rule in given:
         if kept is None and (isinstance(rule, ChangeRule) or rule.subject in STRUCTURE):

@@ -14,6 +14,19 @@ Outcome = Literal["pass", "fail", "incomplete"]
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A check that could not be made: the model or the baseline is not sound, or not there.
+
+    Attributes:
+        source: the model's path.
+        reason: what was found, its place included.
+    """
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a check says of a model.
 
@@ -29,6 +42,7 @@ class Verdict:
         readings: whether weights were read; without them names, shapes and types were compared.
         accepted: whether the model becomes the new baseline, whatever was found.
         options: of the command that accepts it, beside the model and the baseline.
+        left_out: rules on readings that were not looked at, where no weights were read.
     """
 
     source: str
@@ -42,6 +56,28 @@ class Verdict:
     readings: bool = True
     accepted: bool = False
     options: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Every matrix by one name: `names` has both names of one that was renamed.
+
+        And the name of one that is stored no longer, beside the one that it is tied to.
+        """
+        again = set(self._old_names()) | {
+            one.name for one in self.findings if one.metric == "tied" and one.after is None
+        }
+        return tuple(name for name in self.names if name not in again)
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """The matrices that break a rule, by the names of `matrices`."""
+        old = self._old_names()
+        return frozenset(old.get(one.name, one.name) for one in self.failures)
+
+    def _old_names(self) -> dict[str, str]:
+        """From the new name of what is renamed to its old one."""
+        return {one.after: one.name for one in self.findings if one.metric == "renamed"}
 
     @property
     def failures(self) -> tuple[Finding, ...]:
@@ -67,11 +103,12 @@ class Verdict:
             "verdict": self.outcome,
             "source": self.source,
             "baseline": self.baseline,
-            "matrices": len(self.names),
+            "matrices": len(self.matrices),
             "unchanged": self.unchanged,
             "failures": len(self.failures),
             "findings": [finding.to_row() for finding in self.findings],
             "lacking": list(self.lacking),
             "rules": list(self.rules),
+            "left_out": list(self.left_out),
             "provenance": self.provenance,
         }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rankscope.gate.findings import Finding
+from rankscope.gate.rules import STATUS
 from rankscope.gate.verdict import Verdict
 from rankscope.text import inert
 from rankscope.views.cilog import short
@@ -14,6 +15,7 @@ from rankscope.views.gatewords import (
     by_kind,
     change,
     headline,
+    left_out,
     next_step,
     pair,
     state,
@@ -27,25 +29,28 @@ from rankscope.views.report import Remark, Report
 MANY_FAILURES = 20  # shown, the worst ones, unless everything is asked for
 MANY_REASONS = 10  # what is lacking, and reasons that fit no cell
 
+ON_REQUEST = "--all shows every one"
+
 END = ".weight"  # of most names; the other tensors of a layer are vectors
 
 KEYS = ("name", "metric", "before", "after", "rule", "failure", "excess", "sentence")
 
 
-def report(verdict: Verdict, *, narrow: bool = False) -> Report:
+def report(verdict: Verdict, *, narrow: bool = False, where: str = ON_REQUEST) -> Report:
     """The verdict in a sentence, a row for each failure, notes summed up, what is lacking.
 
     Args:
         verdict: of a check.
         narrow: for a terminal, where names find little room: what they share is told once,
             above them, unless everything is asked for.
+        where: how to get at what is left out, in words.
     """
     return Report(
         title=verdict.source,
         grids=lambda everything: _grids(
-            verdict, everything=everything, narrow=narrow and not everything
+            verdict, everything=everything, narrow=narrow and not everything, where=where
         ),
-        remarks=lambda everything: _remarks(verdict, everything=everything),
+        remarks=lambda everything: _remarks(verdict, everything=everything, where=where),
         document=verdict.to_document,
         rows=lambda: _rows(verdict),
         part="findings",
@@ -53,8 +58,13 @@ def report(verdict: Verdict, *, narrow: bool = False) -> Report:
 
 
 def _rows(verdict: Verdict) -> tuple[Sequence[str], Iterator[list[Any]]]:
-    rows = (one.to_row() for one in verdict.findings)
-    return KEYS, ([_flat(row[key]) for key in KEYS] for row in rows)
+    """A row a finding, then one for all that is lacking, of which no finding tells."""
+    found = [one.to_row() for one in verdict.findings]
+    found += [
+        {"name": row["name"], "metric": STATUS, "failure": False, "sentence": row["reason"]}
+        for row in verdict.lacking
+    ]
+    return KEYS, ([_flat(row.get(key)) for key in KEYS] for row in found)
 
 
 def _flat(value: Any) -> Any:
@@ -62,7 +72,7 @@ def _flat(value: Any) -> Any:
     return state(value) if isinstance(value, list | tuple) else value
 
 
-def _grids(verdict: Verdict, *, everything: bool, narrow: bool) -> list[Grid]:
+def _grids(verdict: Verdict, *, everything: bool, narrow: bool, where: str) -> list[Grid]:
     failures = verdict.failures
     if not failures:
         return []
@@ -73,7 +83,7 @@ def _grids(verdict: Verdict, *, everything: bool, narrow: bool) -> list[Grid]:
     if any(frame):
         title += f", matrices {frame[0]}*{frame[1]}"
     if len(shown) < len(failures):
-        title += f": the {len(shown)} worst of {len(failures)} findings (--all shows every one)"
+        title += f": the {len(shown)} worst of {len(failures)} findings ({where})"
     return [
         Grid(
             title,
@@ -116,11 +126,16 @@ def _cells(finding: Finding) -> tuple[str, ...]:
     return inert(finding.metric), before, after, inert(rule), change(finding)
 
 
-def _remarks(verdict: Verdict, *, everything: bool) -> list[Remark]:
+def _remarks(verdict: Verdict, *, everything: bool, where: str) -> list[Remark]:
+    def shown(lines: Sequence[str], what: str) -> list[Remark]:
+        return _shown(lines, f"{what} ({where})", everything=everything)
+
     place = "" if verdict.failures else f"{subject(verdict)}: "
     bad = verdict.outcome == "incomplete"
     lines = [Remark(place + headline(verdict), strong=not bad, lacking=bad)]
-    lines += _shown(by_kind(verdict.failures), "kinds of layers", everything=everything)
+    passed_over = left_out(verdict)
+    lines += [Remark(passed_over)] if passed_over else []
+    lines += shown(by_kind(verdict.failures), "kinds of layers")
     # What became of a reading is in its row; why there is none, or what the new name is, is not.
     reasons = [
         f"{short(one.name)}: {told(one)}"
@@ -129,13 +144,12 @@ def _remarks(verdict: Verdict, *, everything: bool) -> list[Remark]:
         or (one.after is None and one.metric != "removed")
         or one.metric == "status"
     ]
-    lines += _shown(reasons, "such reasons", everything=everything)
+    lines += shown(reasons, "such reasons")
     lacking = [
         f"incomplete: {short(row['name'])}: {short(row['reason'])}" for row in verdict.lacking
     ]
     lines += [
-        Remark(one.text, lacking=True)
-        for one in _shown(lacking, "that could not be measured", everything=everything)
+        Remark(one.text, lacking=True) for one in shown(lacking, "that could not be measured")
     ]
     notes = [f"{inert(one.name)}: {told(one)}" for one in verdict.notes]
     lines += map(Remark, notes if everything else summed_up(verdict.notes))
@@ -147,5 +161,5 @@ def _shown(lines: Sequence[str], what: str, *, everything: bool) -> list[Remark]
     shown = lines if everything else lines[:MANY_REASONS]
     found = [Remark(line) for line in shown]
     if len(shown) < len(lines):
-        found.append(Remark(f"{len(lines) - len(shown)} more {what} (--all shows every one)"))
+        found.append(Remark(f"{len(lines) - len(shown)} more {what}"))
     return found

@@ -18,24 +18,50 @@ NOTHING = "-"
 
 def headline(verdict: Verdict) -> str:
     """The verdict in one sentence."""
-    total, lacking = counted(len(verdict.names)), len(verdict.lacking)
-    unread = f"{lacking} could not be measured"
+    every = verdict.matrices
+    total = counted(len(every))
     if verdict.outcome == "fail":
-        broken = len({one.name for one in verdict.failures})
+        broken = len(verdict.broken)
         verb = "breaks" if broken == 1 else "break"
-        more = f", {unread}" if lacking else ""
-        return f"fails: {broken} of {total} {verb} a rule{more}"
+        return ", ".join([f"fails: {broken} of {total} {verb} a rule", *_lacking(verdict)])
     if verdict.outcome == "incomplete":
-        unread_names = {row["name"] for row in verdict.lacking}
-        rest = counted(sum(name not in unread_names for name in verdict.names))
-        return f"incomplete: {unread}; no rule is broken by the {rest} that could"
-    if not verdict.names:
+        rest = len(set(every) - _unread(verdict))
+        checked = f"{counted(rest)} that {'was' if rest == 1 else 'were'} checked"
+        return f"incomplete: {', '.join(_lacking(verdict))}; no rule is broken by the {checked}"
+    if not every:
         return "passes: there are no weight matrices to check"
     if not verdict.readings:
         return f"passes: {total}, by their headers alone"
     same = verdict.unchanged
-    unchanged = "all unchanged" if same == len(verdict.names) else f"{same} unchanged"
+    unchanged = "all unchanged" if same == len(every) else f"{same} unchanged"
     return f"passes: {total}{f', {unchanged}' if same else ''}"
+
+
+def _lacking(verdict: Verdict) -> list[str]:
+    """What is lacking: matrices, and what is known by its name alone and may be a vector."""
+    names = {row["name"] for row in verdict.lacking}
+    matrices = len(names.intersection(verdict.names))
+    others = len(names) - matrices
+    lost = [f"{counted(matrices)} could not be measured"] if matrices else []
+    if not others:
+        return lost
+    are = "tensor or file is" if others == 1 else "tensors or files are"
+    return [*lost, f"{others} {are} missing"]
+
+
+def _unread(verdict: Verdict) -> set[str]:
+    """The matrices that no rule on what they are was held against."""
+    gone = {one.name for one in verdict.findings if one.metric in ("removed", "status")}
+    return gone | {row["name"] for row in verdict.lacking}
+
+
+def left_out(verdict: Verdict) -> str | None:
+    """How many rules were not looked at, for headers do not answer them."""
+    if not verdict.left_out:
+        return None
+    one = len(verdict.left_out) == 1
+    rules = "1 rule on readings was" if one else f"{len(verdict.left_out)} rules on readings were"
+    return f"{rules} not looked at: no weights were read"
 
 
 def subject(verdict: Verdict) -> str:

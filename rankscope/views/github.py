@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankscope.gate.verdict import Verdict
+from rankscope.gate.verdict import Refusal, Verdict
 from rankscope.text import shortened
 from rankscope.views.cilog import short
-from rankscope.views.gatewords import by_matrix, headline, next_step, subject, summed_up, told
+from rankscope.views.gatewords import (
+    by_matrix,
+    headline,
+    left_out,
+    next_step,
+    subject,
+    summed_up,
+    told,
+)
 
 ANNOTATIONS = 10  # of a kind, a step
 MESSAGE = 4000  # characters, a little below the limit
@@ -38,8 +46,10 @@ def render(verdict: Verdict) -> str:
         for row in verdict.lacking
     ]
     notices = [Annotation("RankScope", [line]) for line in summed_up(verdict.notes)]
+    passed_over = left_out(verdict)
     lines = [
         f"{subject(verdict)}: {headline(verdict)}",
+        *([passed_over] if passed_over else []),
         *_commands("error", errors),
         *_commands("warning", warnings),
         *_commands("notice", notices),
@@ -49,6 +59,12 @@ def render(verdict: Verdict) -> str:
         lines += ["::group::every broken rule", *_plain(errors), "::endgroup::"]
     step = next_step(verdict)
     return "\n".join([*lines, *([step] if step else [])]) + "\n"
+
+
+def render_refusal(refusal: Refusal) -> str:
+    """One annotation: no check was made, and why."""
+    error = Annotation(short(refusal.source, TITLE), [short(refusal.reason, MESSAGE)])
+    return "\n".join(_commands("error", [error])) + "\n"
 
 
 def _commands(kind: str, annotations: Sequence[Annotation]) -> list[str]:

@@ -10,18 +10,35 @@ from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as ET
 
 from rankscope.gate.findings import Finding
-from rankscope.gate.verdict import Verdict
+from rankscope.gate.verdict import Refusal, Verdict
 from rankscope.rows import Row
 from rankscope.text import inert
 from rankscope.views.cilog import short
-from rankscope.views.gatewords import by_matrix, headline, next_step, subject, told
+from rankscope.views.gatewords import by_matrix, headline, left_out, next_step, subject, told
 
 SUITE = "rankscope"
+
+REASON = 1000  # characters of why no check was made, which names a path beside what is told
+
+MODEL = "the model"  # the case where there is no matrix to name
 
 
 def render(verdict: Verdict) -> str:
     """The verdict as one suite; broken rules are failures, what could not be measured errors."""
-    cases = _cases(verdict)
+    lines = (f"{subject(verdict)}: {headline(verdict)}", left_out(verdict), next_step(verdict))
+    return _document(_cases(verdict), [line for line in lines if line])
+
+
+def render_refusal(refusal: Refusal) -> str:
+    """A suite of one case, an error, which tells why no check was made."""
+    case = ET.Element("testcase", {"classname": _class_name(refusal.source), "name": MODEL})
+    reason = short(refusal.reason, REASON)
+    ET.SubElement(case, "error", {"type": "rejected", "message": reason}).text = reason
+    return _document([case], [reason])
+
+
+def _document(cases: Sequence[ET.Element], lines: Sequence[str]) -> str:
+    """One suite with these cases, and what it says beside them."""
     counts = {
         "tests": len(cases),
         "failures": sum(case.find("failure") is not None for case in cases),
@@ -30,8 +47,7 @@ def render(verdict: Verdict) -> str:
     written = {key: str(count) for key, count in counts.items()}
     suite = ET.Element("testsuite", {"name": SUITE, **written, "skipped": "0"})
     suite.extend(cases)
-    lines = (f"{subject(verdict)}: {headline(verdict)}", next_step(verdict))
-    ET.SubElement(suite, "system-out").text = "\n".join(line for line in lines if line)
+    ET.SubElement(suite, "system-out").text = "\n".join(lines)
     whole = ET.Element("testsuites", {"name": SUITE, **written})
     whole.append(suite)
     ET.indent(whole)
@@ -43,7 +59,7 @@ def _cases(verdict: Verdict) -> list[ET.Element]:
     failures, notes = by_matrix(verdict.failures), by_matrix(verdict.notes)
     lacking: dict[str, Row] = {row["name"]: row for row in verdict.lacking}
     every = dict.fromkeys((*verdict.names, *failures, *notes, *lacking))
-    names = _apart(every) or {"model": "the model"}
+    names = _apart(every) or {"model": MODEL}
     suite = _class_name(verdict.source)
     return [
         _case(

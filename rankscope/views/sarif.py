@@ -52,7 +52,11 @@ def render(verdict: Verdict) -> str:
     run: Row = {
         "tool": {"driver": driver},
         "invocations": [{"executionSuccessful": not verdict.lacking}],
-        "properties": {"verdict": verdict.outcome, "headline": headline(verdict)},
+        "properties": {
+            "verdict": verdict.outcome,
+            "headline": headline(verdict),
+            "left_out": [inert(rule) for rule in verdict.left_out],
+        },
         "results": [
             _result(rules.index(rule), rule, level, name, text, uri)
             for rule, level, name, text in found

@@ -113,6 +113,97 @@ class TestVerdict:
         assert ended.code == 1
         assert models.UP in ended.out
 
+    def test_headers_answer_no_rule_on_readings(self, released: Path, run: Run) -> None:
+        ended = run("check", "v1", "--headers", "--rule", "rank >= 1000")
+        assert (ended.code, ended.out) == (2, "")
+        assert "'rank >= 1000' is on a reading, and headers hold none" in ended.err
+        arguments = ("check", "v1", "--baseline", "ranks.json", "--headers")
+        assert run(*arguments, "--rule", "rank: drop <= 1%").code == 2
+        assert run(*arguments, "--rule", "added: none").code == 0
+
+    def test_headers_leave_out_what_the_project_has_settled(
+        self, released: Path, here: Path, run: Run
+    ) -> None:
+        settled = ["rank >= 1000", "added: none", "rank: drop <= 1% for *v_proj*"]
+        (here / "rankscope.toml").write_text(f"rules = {json.dumps(settled)}\n")
+        arguments = ("check", "v1", "--baseline", "ranks.json")
+        ended = run(*arguments, "--headers")
+        assert ended.code == 0, ended.err
+        assert ended.out.count("2 rules on readings were not looked at: no weights were read") == 1
+        document = json.loads(run(*arguments, "--headers", "--format", "json").out)
+        assert document["left_out"] == ["rank >= 1000", "rank: drop <= 1%"]
+        assert not [rule for rule in document["rules"] if rule.startswith("rank")]
+        assert "added: none" in document["rules"]
+        ended = run(*arguments)
+        assert ended.code == 1
+        assert "not looked at" not in ended.out
+
+    def test_all_means_every_finding_in_markdown_too(self, released: Path, run: Run) -> None:
+        rules = [
+            part for i in range(2) for part in ("--rule", f"{('rank', 'stable_rank')[i]} >= 999")
+        ]
+        outputs = ("-o", "a.md", "-o", "a.html", "--format", "markdown")
+        worst = run("check", "v1", *rules, *outputs)
+        assert (worst.code, worst.out) == (1, Path("a.md").read_text())
+        assert "the 20 worst of 32 findings" in worst.out
+        every = run("check", "v1", *rules, *outputs, "--all")
+        assert (every.code, every.out) == (1, Path("a.md").read_text())
+        assert "worst of" not in every.out
+        assert len([line for line in every.out.splitlines() if line.startswith("| ")]) == 34
+        assert Path("a.html").read_text().count("<tr>") == 33
+
+    def test_an_eps_of_ones_own_without_a_baseline(self, released: Path, run: Run) -> None:
+        assert run("check", "v1", "--rule", "rank@0.05 >= 1").code == 0
+        ended = run("check", "v1", "--rule", "rank@0.05 >= 999")
+        assert ended.code == 1
+        assert "rank@0.05" in ended.out
+
+
+class TestRejected:
+    """A model or a baseline that is not sound: the formats that CI systems read tell of it."""
+
+    @pytest.fixture(params=["none", "cut.safetensors", "v1"])
+    def arguments(self, released: Path, here: Path, request: pytest.FixtureRequest) -> list[str]:
+        (here / "cut.safetensors").write_bytes((released / "model.safetensors").read_bytes()[:999])
+        (here / "bad.json").write_text("[]")
+        return [request.param, *(("--baseline", "bad.json") if request.param == "v1" else ())]
+
+    @pytest.mark.parametrize("headers", [(), ("--headers",)])
+    def test_one_annotation(self, arguments: list[str], run: Run, headers: tuple[str, ...]) -> None:
+        ended = run("check", *arguments, *headers, "--format", "github")
+        assert ended.code == 3
+        (line,) = ended.out.splitlines()
+        assert line.startswith(f"::error title={arguments[0]}::")
+        (told,) = ended.err.splitlines()
+        assert line.endswith(f"::{told.removeprefix('error: ')}")
+
+    @pytest.mark.parametrize("headers", [(), ("--headers",)])
+    def test_one_case_of_junit(
+        self, arguments: list[str], run: Run, headers: tuple[str, ...]
+    ) -> None:
+        files = ("-o", "a.xml", "-o", "a.json", "-o", "a.md")
+        ended = run("check", *arguments, *headers, "--format", "junit", *files)
+        assert ended.code == 3
+        assert ended.err.splitlines()[0] == "wrote a.xml"
+        assert Path("a.xml").read_text() == ended.out
+        assert not Path("a.json").exists()
+        (error,) = ET.fromstring(ended.out).iter("error")
+        assert error.text == ended.err.splitlines()[1].removeprefix("error: ")
+
+    @pytest.mark.parametrize("form", sorted({*FORMATS} - {"github", "junit"}))
+    def test_nothing_in_other_formats(self, arguments: list[str], run: Run, form: str) -> None:
+        ended = run("check", *arguments, "--format", form)
+        assert (ended.code, ended.out) == (3, "")
+        assert len(ended.err.splitlines()) == 1
+
+    def test_a_verdict_is_not_written_over(self, regressed: dict[str, str], run: Run) -> None:
+        """The baseline is refused after the verdict has been told."""
+        update = ("--baseline", "ranks.json", "--update", "--format", "junit", "-o", "a.xml")
+        ended = run("check", "v2", *update)
+        assert ended.code == 3
+        assert Path("a.xml").read_text() == ended.out
+        assert list(ET.fromstring(ended.out).iter("failure"))
+
 
 class TestUpdate:
     def test_only_when_told(self, regressed: dict[str, str], run: Run) -> None:

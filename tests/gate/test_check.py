@@ -329,6 +329,39 @@ class TestWithoutBaseline:
         )
         assert set(found(verdict)) == {models.HEAD}
 
+    @pytest.mark.parametrize(
+        ("rules", "broken"),
+        [
+            (("rank@0.3 >= 2",), {"rank@0.3"}),
+            (("rank@3e-1 <= 1",), set()),
+            (("rank@0.3 <= 1", "rank >= 4"), {"rank@0.001"}),  # at the eps that is settled
+            (("rank@0.001 >= 4",), {"rank"}),
+            (("rank@0.3 >= 2", "rank@0.1 >= 3", "rank@0.30: any for w"), {"rank@0.1"}),
+            (("rank@0.3 >= 2", "stable_rank >= 3"), {"rank@0.3", "stable_rank"}),
+        ],
+    )
+    def test_a_rule_names_its_eps(self, rules: tuple[str, ...], broken: set[str]) -> None:
+        """Above 1e-3 of the norm lie three of these values, above 0.1 two, above 0.3 one."""
+        weights = {"w": np.diag([1.0, 0.2, 0.01, 1e-5])}
+        assert found(check(weights, None, *rules)).get("w", set()) == broken
+
+    @pytest.mark.parametrize(
+        ("rule", "message"),
+        [
+            ("effective_rank@0.3 >= 2", "effective_rank@0.3 is not asked for"),
+            ("rank@x >= 2", "rank@x is not asked for; did you mean rank"),
+            ("rank@-1 >= 2", "eps is -1.0, expected a number of at least 0"),
+            ("rank@nan >= 2", "eps is nan, expected"),
+        ],
+    )
+    def test_an_eps_that_makes_no_sense(self, rule: str, message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            check({"w": np.eye(4)}, None, rule)
+
+    def test_of_several_eps_a_rule_says_which(self) -> None:
+        with pytest.raises(UsageError, match=r"rank is not asked for; did you mean rank@0\."):
+            check({"w": np.eye(4)}, None, "rank >= 2", eps=(0.1, 0.2))
+
     def test_an_undefined_reading_keeps_no_bound(self) -> None:
         verdict = check({"w": np.zeros((4, 4))}, None, "effective_rank >= 0")
         assert only(verdict).after is None
@@ -398,6 +431,16 @@ class TestHeaders:
         rankscope.write_baseline(kept, ranks)
         assert only(rankscope.check_headers(path, ranks)).metric == "reshaped"
 
+    @pytest.mark.parametrize("rule", ["rank >= 1000", "rank: drop <= 1%", "rank: any"])
+    def test_a_rule_on_readings_is_refused(self, released: Path, ranks: Path, rule: str) -> None:
+        with pytest.raises(UsageError, match="is on a reading, and headers hold none"):
+            rankscope.check_headers(released, ranks, rule)
+        assert rankscope.check_headers(released, ranks, "status: any").left_out == ()
+
+    def test_what_is_no_rule_is_told_first(self, released: Path, ranks: Path) -> None:
+        with pytest.raises(UsageError, match="metric 'rnk' is not known"):
+            rankscope.check_headers(released, ranks, "rnk >= 1")
+
 
 class TestStore:
     def test_a_warm_store_reads_no_weights(
@@ -425,8 +468,8 @@ class TestShown:
     def test_in_a_terminal_a_notebook_and_files(self, tmp_path: Path, ranks: Path) -> None:
         weights, expected = models.planted()
         verdict = rankscope.check(models.save(tmp_path / "v2", weights), ranks, how=NO_STORE)
-        assert "fails: 5 of 17 matrices break a rule" in str(verdict)
-        assert "fails: 5 of 17" in repr(verdict)
+        assert "fails: 5 of 16 matrices break a rule" in str(verdict)
+        assert "fails: 5 of 16" in repr(verdict)
         assert "<table" in verdict._repr_html_()
         for suffix in (".json", ".csv", ".md", ".html", ".xml", ".sarif"):
             verdict.save(tmp_path / f"verdict{suffix}")

@@ -84,15 +84,39 @@ def test_files_hold_nothing_that_acts(suffix: str, case: str, tmp_path: Path) ->
         ),
         (
             verdict(finding("a"), lacking=({"name": "b", "reason": "gone"},)),
-            "fails: 1 of 1 matrix breaks a rule, 1 could not be measured",
+            "fails: 1 of 1 matrix breaks a rule, 1 tensor or file is missing",
         ),
         (
             verdict(names=("a", "b"), lacking=({"name": "b", "reason": "gone"},)),
-            "incomplete: 1 could not be measured; no rule is broken by the 1 matrix that could",
+            "incomplete: 1 matrix could not be measured; "
+            "no rule is broken by the 1 matrix that was checked",
         ),
         (
-            verdict(names=("a", "b"), lacking=({"name": "c", "reason": "gone"},)),
-            "incomplete: 1 could not be measured; no rule is broken by the 2 matrices that could",
+            verdict(
+                note("z", "removed", after=None),
+                names=("a", "b", "z"),
+                lacking=tuple({"name": name, "reason": "gone"} for name in ("b", "norm", "bias")),
+            ),
+            "incomplete: 1 matrix could not be measured, 2 tensors or files are missing; "
+            "no rule is broken by the 1 matrix that was checked",
+        ),
+        (
+            verdict(finding("a", "renamed", before="a", after="b"), names=("b", "c", "a")),
+            "fails: 1 of 2 matrices breaks a rule",
+        ),
+        (
+            verdict(
+                finding("a", "renamed", before="a", after="b"), finding("b"), names=("b", "c", "a")
+            ),
+            "fails: 1 of 2 matrices breaks a rule",
+        ),
+        (
+            verdict(note("h", "tied", after=None), names=("e", "h"), unchanged=1),
+            "passes: 1 matrix, all unchanged",
+        ),
+        (
+            verdict(note("h", "tied", before=None), names=("e", "h"), unchanged=1),
+            "passes: 2 matrices, 1 unchanged",
         ),
     ],
 )
@@ -160,6 +184,41 @@ def test_markdown_has_whole_names_and_the_verdict_first() -> None:
     failures = [finding(f"{long}{i}", "renamed", sentence=long) for i in range(20)]
     lost = tuple({"name": f"{long}{i}", "reason": long} for i in range(20))
     assert len(rendered(verdict(*failures, note(long), lacking=lost), "markdown")) < 1 << 20
+
+
+def test_markdown_is_whole_on_request(tmp_path: Path) -> None:
+    made = many(50)
+    last = NAME.format(49).replace("_", r"\_")
+    for everything in (False, True):
+        text = rendered(made, "markdown", everything=everything)
+        assert (last in text) == everything
+        assert ("worst of 50" in text) != everything
+        assert text.startswith("### fails: 50 of 50")
+        save_verdict(made, tmp_path / "a.md", everything=everything)
+        assert (tmp_path / "a.md").read_text("utf-8") == text
+
+
+def test_markdown_fits_a_step_summary_whatever_is_asked_for() -> None:
+    """A character of these is four bytes, and the limit is one of bytes."""
+    failures = [finding(f"{i}.{chr(0x1F600) * 200}") for i in range(2_000)]
+    half = rendered(verdict(*failures[:1_000]), "markdown", everything=True)
+    assert f"\n| 999.{chr(0x1F600)}" in half
+    lost = tuple({"name": f"x{i}", "reason": "lost"} for i in range(30))
+    text = rendered(verdict(*failures, lacking=lost), "markdown", everything=True)
+    assert len(text.encode("utf-8")) <= 1 << 20
+    assert "### fails: 2000 of 2000 matrices" in text
+    where = r"\(every one would be more than the 1 MiB of a step summary: .html and .json have them"
+    assert f"the 20 worst of 2000 findings {where}" in text
+    assert f"20 more that could not be measured {where}" in text
+    assert r"\-\-all" not in text  # which was asked for
+
+
+@pytest.mark.parametrize("name", ["text", "markdown", "github", "junit"])
+def test_rules_that_were_not_looked_at_are_counted(name: str) -> None:
+    made = verdict(names=("a",), readings=False, left_out=("rank >= 3", "effective_rank >= 2"))
+    text = rendered(made, name)
+    assert text.count("2 rules on readings were not looked at: no weights were read") == 1
+    assert "on readings" not in rendered(replace(made, left_out=()), name)
 
 
 def test_notes_are_summed_up_by_kind() -> None:
@@ -232,10 +291,20 @@ def test_json_has_what_it_promises(tmp_path: Path) -> None:
 
 def test_csv_is_a_row_a_finding() -> None:
     shape = finding("s", "reshaped", before=[4, 3], after=[3, 4])
-    text = SUFFIXES[".csv"](verdict(shape, note("=w")))
+    text = SUFFIXES[".csv"](verdict(shape, note("=w")), False)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["before"] for row in rows] == ["4x3", "float32"]
     assert [row["name"] for row in rows] == ["s", "'=w"]
+
+
+def test_csv_has_what_is_lacking() -> None:
+    lost = ({"name": "x", "reason": "shard 2 is missing"},)
+    text = SUFFIXES[".csv"](verdict(lacking=lost), False)
+    empty = dict.fromkeys(("before", "after", "rule", "excess"), "")
+    told = {"name": "x", "metric": "status", "failure": "False", "sentence": "shard 2 is missing"}
+    assert list(csv.DictReader(io.StringIO(text))) == [empty | told]
+    rows = list(csv.DictReader(io.StringIO(SUFFIXES[".csv"](verdict(note(), lacking=lost), False))))
+    assert [row["name"] for row in rows] == ["w", "x"]
 
 
 def test_suffixes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from rankscope.gate.verdict import Verdict
+from rankscope.gate.verdict import Refusal, Verdict
 from rankscope.views import github
 from tests.views.gateverdicts import HOSTILE, finding, hostile, nonfinite, note, verdict
 
@@ -104,6 +104,18 @@ def test_no_text_is_a_command(case: str) -> None:
     text = github.render(hostile(HOSTILE[case]))
     assert not re.search(r"##\w*\[", text)  # a command of old, anywhere in a line
     assert "\r" not in text
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_check_that_could_not_be_made_is_one_annotation(case: str) -> None:
+    text = github.render_refusal(Refusal(HOSTILE[case], f"no such file: {HOSTILE[case]}" * 9))
+    (line,) = text.splitlines()
+    found = obey(line)
+    assert found is not None
+    assert (found.name, set(found.properties)) == ("error", {"title"})
+    assert found.data.startswith("no such file: ")
+    assert len(found.data) <= 4096
+    assert not re.search(r"##\w*\[", text)
 
 
 def test_the_reader_of_these_tests_sees_commands() -> None:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import xmlschema
 
-from rankscope.gate.verdict import Verdict
+from rankscope.gate.verdict import Refusal, Verdict
 from rankscope.views import junit
 from tests.views.gateverdicts import HOSTILE, finding, hostile, nonfinite, note, verdict
 
@@ -90,6 +90,17 @@ def test_what_is_lacking_is_an_error() -> None:
 def test_an_empty_model_is_a_case_of_its_own() -> None:
     (case,) = suite(verdict()).findall("testcase")
     assert case.get("name") == "the model"
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_check_that_could_not_be_made_is_an_error(case: str) -> None:
+    text = junit.render_refusal(Refusal(HOSTILE[case], f"no such file: {HOSTILE[case]}"))
+    SCHEMA.validate(text)
+    (found,) = ET.fromstring(text.encode())
+    assert (found.get("tests"), found.get("errors"), found.get("failures")) == ("1", "1", "0")
+    (error,) = found.findall("testcase/error")
+    assert (error.get("message") or "").startswith("no such file")
+    assert error.text == error.get("message")
 
 
 def test_names_that_look_the_same_stay_apart() -> None:

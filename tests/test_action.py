@@ -172,8 +172,26 @@ def test_what_is_not_there_is_an_error(runner: Runner, programs: Path) -> None:
     (runner.place / "work" / "rankscope-junit.xml").write_text("an old one")
     ended = runner(CHECK, programs, model="none.safetensors", baseline="ranks.json")
     assert ended.code == 3
-    assert ended.outputs == {"exit-code": "3"}
+    assert ended.outputs == {"exit-code": "3", "junit": "rankscope-junit.xml"}
     assert ended.summary == ""
+    assert "::error title=none.safetensors::none.safetensors: no such file" in ended.log
+    suite = ET.parse(runner.place / "work" / "rankscope-junit.xml").getroot()
+    assert suite.get("errors") == "1"  # and no old one
+
+
+def test_wrong_usage_leaves_no_old_file(runner: Runner, programs: Path) -> None:
+    (runner.place / "work" / "rankscope-junit.xml").write_text("an old one")
+    ended = runner(CHECK, programs, model="good.safetensors", rules="rank falls")
+    assert (ended.code, ended.outputs) == (2, {"exit-code": "2"})
+
+
+def test_no_junit_where_none_is_asked_for(runner: Runner, programs: Path) -> None:
+    before = {path.name for path in (runner.place / "work").iterdir()}
+    given = {"model": "bad.safetensors", "baseline": "ranks.json", "junit": ""}
+    ended = runner(CHECK, programs, **given)
+    assert (ended.code, ended.outputs) == (1, {"exit-code": "1"}), ended.log
+    assert ended.summary.startswith("### fails: 1 of 8 matrices breaks a rule")
+    assert {path.name for path in (runner.place / "work").iterdir()} == before
 
 
 @pytest.mark.parametrize("text", HOSTILE)

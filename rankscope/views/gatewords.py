@@ -21,20 +21,28 @@ def headline(verdict: Verdict) -> str:
     every = verdict.matrices
     total = counted(len(every))
     if verdict.outcome == "fail":
-        broken = len(verdict.broken)
-        verb = "breaks" if broken == 1 else "break"
-        return ", ".join([f"fails: {broken} of {total} {verb} a rule", *_lacking(verdict)])
+        return f"fails: {', '.join([*_broken(verdict), *_lacking(verdict)])}"
     if verdict.outcome == "incomplete":
         rest = len(set(every) - _unread(verdict))
         checked = f"{counted(rest)} that {'was' if rest == 1 else 'were'} checked"
         return f"incomplete: {', '.join(_lacking(verdict))}; no rule is broken by the {checked}"
-    if not every:
-        return "passes: there are no weight matrices to check"
     if not verdict.readings:
         return f"passes: {total}, by their headers alone"
     same = verdict.unchanged
     unchanged = "all unchanged" if same == len(every) else f"{same} unchanged"
     return f"passes: {total}{f', {unchanged}' if same else ''}"
+
+
+def _broken(verdict: Verdict) -> list[str]:
+    """How many matrices break a rule, and how many vectors do, which have no readings."""
+    total = counted(len(verdict.matrices))
+    broken = len(verdict.broken.intersection(verdict.matrices))
+    vectors = len(verdict.broken) - broken
+    gone = ["1 vector is gone" if vectors == 1 else f"{vectors} vectors are gone"]
+    if not broken:
+        return [*gone, f"no rule is broken by {total}"]
+    verb = "breaks" if broken == 1 else "break"
+    return [f"{broken} of {total} {verb} a rule", *(gone if vectors else [])]
 
 
 def _lacking(verdict: Verdict) -> list[str]:

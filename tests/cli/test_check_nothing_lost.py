@@ -224,7 +224,9 @@ class TestVectors:
         (finding,) = json.loads(ended.out)["findings"]
         assert (finding["name"], finding["metric"]) == ("model.norm.weight", "removed")
         assert finding["sentence"] == "removed: a vector"
-        assert "model.norm.weight" in run(*command).out
+        told = run(*command).out
+        assert "model.norm.weight" in told
+        assert "fails: 1 vector is gone, no rule is broken by 1 matrix" in told
         assert run(*command, "--rule", "removed: any for *norm*").code == 0
 
     def test_what_is_no_loss(self, run: Run) -> None:

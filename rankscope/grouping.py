@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from rankscope.checkpoints.directory import find_model
+from rankscope.checkpoints import find_model
 from rankscope.errors import InputRejected
 from rankscope.places import RemotePath
 from rankscope.presence import children, exists, is_directory, is_file, look_ahead, look_anew, real

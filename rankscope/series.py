@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from rankscope.checkpoints import READERS, is_weights
-from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD, find_model
+from rankscope.checkpoints import READERS, find_model, is_weights
+from rankscope.checkpoints.directory import INDEX_SUFFIX, SHARD
 from rankscope.checkpoints.folders import METADATA, is_state, why_no_model
 from rankscope.errors import InputRejected
 from rankscope.places import RemotePath, place

@@ -15,10 +15,12 @@ from rankscope.checkpoints.directory import (
     INDEX_SUFFIX,
     MODEL_FILES,
     ShardedCheckpoint,
-    find_model,
     shards_of,
 )
-from rankscope.checkpoints.folders import METADATA, home, is_state, why_no_model
+from rankscope.checkpoints.directory import (
+    find_model as known_model,
+)
+from rankscope.checkpoints.folders import METADATA, home, is_state, lone_metadata, why_no_model
 from rankscope.checkpoints.gguf import GgufReader
 from rankscope.checkpoints.hdf5 import Hdf5Reader
 from rankscope.checkpoints.interpretation import interpreted
@@ -32,7 +34,7 @@ from rankscope.checkpoints.torchzip import TorchReader
 from rankscope.errors import InputRejected
 from rankscope.files import open_file
 from rankscope.places import RemotePath, place
-from rankscope.presence import children, is_directory, stands_alone
+from rankscope.presence import is_directory, names, stands_alone
 from rankscope.records import Checkpoint, Listing
 
 # Enough for every signature: HDF5's own may lie behind a user block of 512, 1024, ... bytes.
@@ -175,14 +177,29 @@ def _check_version(path: PurePath, stored: Checkpoint) -> None:
         )
 
 
+def find_model(directory: PurePath) -> PurePath | None:
+    """The file by which to open the model of a directory, or None when it holds none.
+
+    Of a distributed checkpoint that has lost its files that is what describes it, unless there are
+    other weights: those that it was joined into.
+    """
+    found = known_model(directory)
+    if found is None and not _has_weights(directory):
+        found = lone_metadata(directory)
+    return found
+
+
+def _has_weights(directory: PurePath) -> bool:
+    return any(is_weights(name) for name in names(directory))
+
+
 def is_weights(name: str) -> bool:
     """Whether a file holds weights, by its name: a reader's suffix, and no trainer's state."""
     return not is_state(name) and any(name.endswith(reader.suffixes) for reader in READERS)
 
 
 def _why_no_model(directory: PurePath) -> str:
-    has_weights = any(is_weights(child.name) for child in children(directory))
-    reason = why_no_model(directory, has_weights=has_weights)
+    reason = why_no_model(directory, has_weights=_has_weights(directory))
     return reason or f"holds no model, expected one of {', '.join(MODEL_FILES)}"
 
 

@@ -18,11 +18,18 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import PurePath
 
-from rankscope.presence import exists
+from rankscope.errors import InputRejected
+from rankscope.files import open_file
+from rankscope.presence import exists, is_file
 from rankscope.presence import names as names_in
 
 METADATA = ".metadata"
 CHUNKS_SUFFIX = ".distcp"
+
+# The module of the class whose object `.metadata` is (see `dcp_metadata`): its name comes first in
+# the pickle, behind at most a protocol, a frame's length and an opcode or two.
+MODULE = b"torch.distributed.checkpoint.metadata"
+BEGINNING = 256
 
 FSDP_FOLDER = re.compile(r"pytorch_model_fsdp_\d+")
 FSDP_FILE = "pytorch_model_fsdp.bin"
@@ -51,6 +58,32 @@ def trainers_model(directory: PurePath) -> PurePath | None:
         return directory / FSDP_FILE
     ranks = [name for name in names if DEEPSPEED_MODEL.fullmatch(name)]
     return directory / ranks[0] if len(ranks) == 1 else None
+
+
+def lone_metadata(directory: PurePath) -> PurePath | None:
+    """`.metadata` of a distributed checkpoint that has lost every other file, if it is there.
+
+    To be asked of a directory in which no other model was found: the name alone says little, so
+    that the file is looked into.
+    """
+    listed = names_in(directory)
+    folders = [name for name in listed if FSDP_FOLDER.fullmatch(name)]
+    places = [directory, *(directory / name for name in folders[:1] if len(folders) == 1)]
+    return next((place / METADATA for place in places if _is_described(place / METADATA)), None)
+
+
+def _is_described(metadata: PurePath) -> bool:
+    """Whether a file is torch's description of a checkpoint, by how its pickle begins."""
+    if not is_file(metadata):
+        return False
+    try:
+        file = open_file(metadata)
+        try:
+            return MODULE in bytes(file.read(0, min(file.size, BEGINNING)))
+        finally:
+            file.close()
+    except InputRejected:  # nobody has said that it is a checkpoint
+        return False
 
 
 def home(model: PurePath) -> PurePath:

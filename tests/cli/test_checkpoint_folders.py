@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from gguf import GGUFWriter
 
 from tests.checkpoints.dcp_dirs import craft, save
+from tests.checkpoints.gguf_files import finished
 from tests.cli.conftest import Run
 
 
@@ -48,6 +52,88 @@ def test_a_distributed_checkpoint_that_lacks_a_file(run: Run, tmp_path: Path) ->
     assert ended.code == 4
     assert ranks(ended.out) == {("a", None): 2}
     assert "__1_0.distcp is missing" in ended.out
+
+
+def test_a_distributed_checkpoint_that_lacks_every_file(run: Run, tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", {"model": weights(3)})
+    assert run("baseline", folder, "-o", tmp_path / "ranks.json").code == 0
+    (chunks,) = folder.glob("*.distcp")
+    chunks.unlink()
+    reason = f"{chunks.name} is missing"
+    for arguments in (
+        ("analyze", folder),
+        ("inspect", folder),
+        ("check", folder, "--baseline", tmp_path / "ranks.json"),
+        ("check", folder, "--baseline", tmp_path / "ranks.json", "--headers"),
+    ):
+        ended = run(*arguments)
+        assert (ended.code, reason in ended.out) == (4, True), arguments
+    ended = run("baseline", folder, "-o", tmp_path / "no.json")
+    assert ended.code == 3
+    assert reason in ended.err
+    assert not (tmp_path / "no.json").exists()
+
+
+def test_one_of_a_run_that_lacks_every_file(run: Run, tmp_path: Path) -> None:
+    for step, rank in ((10, 5), (20, 3)):
+        save(tmp_path / "run" / f"step-{step}", {"model": weights(rank)})
+    next((tmp_path / "run" / "step-20").glob("*.distcp")).unlink()
+    ended = run("analyze", tmp_path / "run", "--json")
+    assert ended.code == 4
+    assert ranks(ended.out) == {("net.0.weight", 10): 5}
+
+
+def test_what_it_was_joined_into_is_the_model(run: Run, tmp_path: Path) -> None:
+    """Whoever has joined the chunks may delete them."""
+    folder = save(tmp_path / "m", {"model": weights(3)})
+    next(folder.glob("*.distcp")).unlink()
+    torch.save(weights(2), folder / "joined.pt")
+    ended = run("analyze", folder, "--json")
+    assert ended.code == 0
+    assert ranks(ended.out) == {("net.0.weight", None): 2}
+
+
+def test_accelerates_folder_that_lacks_every_file(run: Run, tmp_path: Path) -> None:
+    inner = save(tmp_path / "checkpoint-5" / "pytorch_model_fsdp_0", {"model": weights(3)})
+    (tmp_path / "checkpoint-5" / "trainer_state.json").write_text("{}")
+    next(inner.glob("*.distcp")).unlink()
+    ended = run("analyze", tmp_path / "checkpoint-5")
+    assert ended.code == 4
+    assert "distcp is missing" in ended.out
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"torch\n" * 99])
+def test_metadata_of_something_else_is_no_checkpoint(
+    run: Run, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / ".metadata").write_bytes(content)
+    ended = run("analyze", tmp_path / "m")
+    assert ended.code == 3
+    assert "holds no weights" in ended.err
+
+
+def test_a_gguf_model_that_lacks_a_part(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    writer = GGUFWriter(folder / "m.gguf", "llama", split_max_tensors=1)
+    for i in range(3):
+        writer.add_tensor(f"blk.{i}.w", np.eye(9, dtype=np.float32))
+    finished(writer, folder / "m.gguf")
+    assert run("baseline", folder, "-o", tmp_path / "ranks.json").code == 0
+    part = folder / "m-00002-of-00003.gguf"
+    part.unlink()
+    for arguments in (
+        ("analyze", folder),
+        ("inspect", folder),
+        ("check", folder, "--baseline", tmp_path / "ranks.json"),
+        ("check", folder, "--baseline", tmp_path / "ranks.json", "--headers"),
+    ):
+        ended = run(*arguments)
+        assert (ended.code, "is not there (parts missing: 1 of 3)" in ended.out) == (4, True)
+        assert "removed" not in ended.out
+    ended = run("baseline", folder, "-o", tmp_path / "no.json")
+    assert (ended.code, part.name in ended.err) == (3, True)
 
 
 def test_lightning(run: Run, tmp_path: Path) -> None:

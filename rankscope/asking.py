@@ -162,10 +162,7 @@ def _measure_memory(
     listing = checkpoint.listing
     check_selection(selection, [listing])
     specs, skipped = select(listing, selection)
-    skipped += tuple(
-        Skipped(name, f"the same weights as {first}, where they are measured")
-        for name, first in tied.items()
-    )
+    skipped += tuple(Skipped.tied(name, first) for name, first in tied.items())
     snapshot = Snapshot(MEMORY, None)
     entry = Entry(0, snapshot, listing, specs, skipped, remembered=False)
     inventory = Inventory([Series(MEMORY, (snapshot,))], [entry])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Kind = Literal["boolean", "integer", "number", "text", "integers", "numbers", "texts", "json"]
 
 _KEYS: Mapping[Kind, str] = {
-    "boolean": "averaged equal failure holds missing nesterov",
+    "boolean": "averaged equal failure holds missing nesterov unnamed",
     "integer": (
         "B accumulation allowed_rank batch_size decisive depth effective_batch exact failed "
         "first_useful_width inputs_per_sample largest m matrices n n_max n_min pairs "
@@ -46,8 +46,8 @@ _KEYS: Mapping[Kind, str] = {
     ),
     "text": (
         "content data delta_status dtype dtype_before kind kind_before loss_of metric model name "
-        "name_before no_bound note optimiser reason role route rule sentence source status "
-        "status_before value varied verdict"
+        "name_before no_bound note optimiser reason role route rule same_as sentence source "
+        "status status_before value varied verdict"
     ),
     "integers": "shape shape_before",
     "numbers": "levels means",

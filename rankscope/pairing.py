@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rankscope.matrices import tensor_of
 from rankscope.roles import role_of
 from rankscope.rows import Row
 
@@ -22,8 +23,9 @@ class Pairing:
         removed: names of the first that the second has not got, in the order of the first.
         added: names of the second that the first has not got.
         renamed: from the old name to the new one, content equal.
-        tied: from a name that only one has to the matrix that it is tied to, which stands in both
-            and is equal: an output layer that shares the embedding's weights, or the reverse.
+        tied: from a name that only one has to the matrix that it is tied to: as the files of the
+            other one tell, or, of an output layer that shares the embedding's weights, one that
+            stands in both and is equal.
     """
 
     common: tuple[str, ...]
@@ -33,12 +35,17 @@ class Pairing:
     tied: Mapping[str, str]
 
 
-def pair(before: Mapping[str, Row], after: Mapping[str, Row]) -> Pairing:
-    """Pair matrices by name, then those that are left by content.
+def pair(
+    before: Mapping[str, Row],
+    after: Mapping[str, Row],
+    told: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
+) -> Pairing:
+    """Pair matrices by name, then by what files tell, and those that are left by content.
 
     Args:
         before: rows by name, with `content`, a digest or None, `shape` and the readings.
         after: likewise.
+        told: for each of them further names of its tensors, and which each is of.
     """
     common = tuple(name for name in after if name in before)
     gone = [name for name in before if name not in after]
@@ -47,18 +54,28 @@ def pair(before: Mapping[str, Row], after: Mapping[str, Row]) -> Pairing:
     new = _by_content(after, fresh)
     tied: dict[str, str] = {}
     renamed: dict[str, str] = {}
+    taken: set[str] = set()
     for name in gone:
         content = _content(before[name])
+        stored = stored_as(name, told[1])
+        if stored is not None and stored in after:
+            tied[name] = stored
+            if content is not None and new.get(content) == stored:
+                taken.add(new.pop(content))
+            continue
         # Tied then, or, where the weights have moved on, still equal to what it was tied to.
         twin = shared[0].get(content) or shared[1].get(content)
         if twin is not None and (_embeds(name, before[name]) or _embeds(twin, after[twin])):
             tied[name] = twin
         elif content in new:
             renamed[name] = new.pop(content)
-    taken = set(renamed.values())
+    taken |= set(renamed.values())
     for name in fresh:
         twin = shared[1].get(_content(after[name]))
-        if name in taken or twin is None:
+        stored = stored_as(name, told[0])
+        if name not in taken and stored is not None and stored in before:
+            tied[name] = stored
+        if name in taken or name in tied or twin is None:
             continue
         if _embeds(name, after[name]) or _embeds(twin, after[twin]):
             tied[name] = twin
@@ -69,6 +86,12 @@ def pair(before: Mapping[str, Row], after: Mapping[str, Row]) -> Pairing:
         renamed,
         tied,
     )
+
+
+def stored_as(name: str, told: Mapping[str, str]) -> str | None:
+    """The matrix that is stored for one, if the tensor that it is in is told to be tied."""
+    tensor = name if name in told else tensor_of(name)
+    return told[tensor] + name.removeprefix(tensor) if tensor in told else None
 
 
 def _embeds(name: str, row: Row) -> bool:

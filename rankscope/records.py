@@ -106,16 +106,25 @@ class Skipped:
     """Something that is in a checkpoint, or should be, and why it is not measured.
 
     Attributes:
-        name: a tensor, a file, or another part.
-        reason: why not.
+        name: of a tensor or a matrix, or of a file.
+        reason: why, in one line.
         what: `weight` is a weight matrix, by its shape and name, whose entries are not to be had;
             `vector` has floating-point entries along one axis; "" is anything else, as a buffer,
             or what is measured under another name.
+        same_as: the tensor that has the same weights and is measured; empty where none is told.
+        unnamed: it is a part of the model, and what the tensors in it are called is not known.
     """
 
     name: str
     reason: str
     what: Unmeasurable = ""
+    same_as: str = ""
+    unnamed: bool = False
+
+    @classmethod
+    def tied(cls, name: str, to: str) -> Self:
+        """A second name of weights that are measured under another one."""
+        return cls(name, f"the same weights as {to}, where they are measured", same_as=to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,7 @@ class Listing:
         files: every file that it was read from, as `places.text_of` writes them: not to be shown;
             their identity decides whether it changed.
         hints: files that say how to read it, whether they are there or not; theirs does too.
+        ties: further names of tensors, (further, stored), as the files claim, unchecked.
     """
 
     path: str
@@ -140,6 +150,7 @@ class Listing:
     missing: tuple[Skipped, ...] = ()
     files: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    ties: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

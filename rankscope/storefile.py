@@ -173,12 +173,16 @@ def listing_in(whole: Sequence[Any]) -> tuple[Listing, tuple[Identity, ...]] | N
 
 def _listing(value: Mapping[str, Any]) -> Listing:
     skipped, missing = (
-        tuple(Skipped(item["name"], item["reason"], item["what"]) for item in value[key])
+        tuple(
+            Skipped(item["name"], item["reason"], item["what"], item["same_as"], item["unnamed"])
+            for item in value[key]
+        )
         for key in ("skipped", "missing")
     )
     tensors = tuple(map(_tensor, value["tensors"]))
     files, hints = tuple(value["files"]), tuple(value["hints"])
-    return Listing(value["path"], value["format"], tensors, skipped, missing, files, hints)
+    ties = tuple((further, stored) for further, stored in value["ties"])
+    return Listing(value["path"], value["format"], tensors, skipped, missing, files, hints, ties)
 
 
 def _tensor(item: Mapping[str, Any]) -> TensorInfo:

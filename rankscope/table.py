@@ -13,7 +13,7 @@ from rankscope.inventory import Inventory
 from rankscope.layerkinds import role_keys
 from rankscope.measure import Measured
 from rankscope.question import Column, read_all
-from rankscope.records import Spectrum, Unmeasurable
+from rankscope.records import Skipped, Spectrum
 from rankscope.rows import Row, averages, write
 from rankscope.runrecord import RunRecord
 from rankscope.sweeps.runs import (
@@ -49,7 +49,8 @@ class Table:
             content (a digest of the entries, equal for equal matrices; None where nobody asked),
             source.
         skipped: what was not measured: name, reason, source, snapshots (in how many), missing
-            (whether it should be there), what (`weight`, `vector` or neither).
+            (whether it should be there), what (`weight`, `vector` or neither), same_as (the tensor
+            whose weights it shares), unnamed (a part of unknown contents).
         summary: one row a snapshot: source, step, missing, matrices, unmeasured, then for each
             metric its mean over the matrices where it is defined, then what the run's log says.
         provenance: what made it: versions, sources, the question.
@@ -254,21 +255,29 @@ def _ends(
 
 def _skipped(inventory: Inventory) -> tuple[Row, ...]:
     """Everything not measured, once per source and reason, with the number of snapshots."""
-    counts: Counter[tuple[str, str, str, bool, Unmeasurable]] = Counter()
+    counts: Counter[tuple[Skipped, str, bool]] = Counter()
     for index, series in enumerate(inventory.series):
-        for item in series.skipped:
-            counts[item.name, item.reason, _source(inventory, index), False, ""] += 1
+        counts.update((item, _source(inventory, index), False) for item in series.skipped)
     for entry in inventory.entries:
         source = _source(inventory, entry.series)
-        for item in entry.skipped:
-            counts[item.name, item.reason, source, False, item.what] += 1
-        for item in entry.listing.missing:
-            counts[item.name, item.reason, source, True, item.what] += 1
+        counts.update((item, source, False) for item in entry.skipped)
+        counts.update((item, source, True) for item in entry.listing.missing)
     for index, error in inventory.rejected:
         name = ": ".join(part for part in (error.path, error.tensor) if part)
-        counts[name, error.reason, _source(inventory, index), True, ""] += 1
-    keys = ("name", "reason", "source", "missing", "what")
-    return tuple(dict(zip(keys, key, strict=True)) | {"snapshots": n} for key, n in counts.items())
+        counts[Skipped(name, error.reason), _source(inventory, index), True] += 1
+    return tuple(
+        {
+            "name": item.name,
+            "reason": item.reason,
+            "source": source,
+            "snapshots": n,
+            "missing": missing,
+            "what": item.what,
+            "same_as": item.same_as,
+            "unnamed": item.unnamed,
+        }
+        for (item, source, missing), n in counts.items()
+    )
 
 
 def _source(inventory: Inventory, index: int) -> str:

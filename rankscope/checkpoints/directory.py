@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.closing import Closing
 from rankscope.checkpoints.folders import trainers_model
 from rankscope.checkpoints.strictjson import parse_strict
+from rankscope.checkpoints.ties import among, claimed
 from rankscope.errors import InputRejected
 from rankscope.jsonobject import read_limited
 from rankscope.places import RemotePath, text_of
@@ -95,8 +97,10 @@ class ShardedCheckpoint(Closing):
         self._home: dict[str, str] = {}
         self._skipped: list[Skipped] = []
         self._missing: list[Skipped] = []
+        weight_map, metadata = _read(index)
+        self._ties = claimed(metadata, weight_map)
         asked: dict[str, list[str]] = defaultdict(list)
-        for name, shard in read_index(index).items():
+        for name, shard in weight_map.items():
             asked[shard].append(name)
         # The shards that hold what is wanted come first; an index that errs makes it all of them.
         needed = {shard for shard, names in asked.items() if not _disjoint(wanted, names)}
@@ -104,7 +108,7 @@ class ShardedCheckpoint(Closing):
             for shard in sorted(asked, key=lambda shard: shard not in needed):
                 if shard in needed or wanted is None or not self._home.keys() >= set(wanted):
                     self._open(shard, asked[shard], open_file)
-            self._listing = self._combined(set(asked))
+            self._listing = self._combined(set(asked), weight_map.keys())
         except BaseException:
             self.close()
             raise
@@ -136,7 +140,8 @@ class ShardedCheckpoint(Closing):
             if name not in there
         ]
 
-    def _combined(self, named: set[str]) -> Listing:
+    def _combined(self, named: set[str], placed: Collection[str]) -> Listing:
+        """What the shards hold together, of shards and tensors that the index names."""
         listings = [checkpoint.listing for checkpoint in self._shards.values()]
         formats = sorted({listing.format for listing in listings})
         if len(formats) > 1:
@@ -144,6 +149,7 @@ class ShardedCheckpoint(Closing):
                 self._index, f"shards of {' and '.join(formats)}, expected one format"
             )
         tensors = [tensor for listing in listings for tensor in listing.tensors]
+        ties = chain(self._ties, *(listing.ties for listing in listings))
         return Listing(
             str(self._index.parent),
             f"sharded {formats[0] if formats else 'checkpoint'}",
@@ -151,6 +157,7 @@ class ShardedCheckpoint(Closing):
             (*self._skipped, *_strays(self._index, named)),
             tuple(sorted(self._missing, key=lambda item: item.name)),
             (text_of(self._index), *(file for listing in listings for file in listing.files)),
+            ties=among(ties, self._home.keys() | placed),
         )
 
     @property
@@ -178,6 +185,11 @@ def read_index(index: PurePath) -> Mapping[str, str]:
     Raises:
         InputRejected: not JSON, without a `weight_map` of names to names, or absurdly large.
     """
+    return _read(index)[0]
+
+
+def _read(index: PurePath) -> tuple[Mapping[str, str], object]:
+    """The checked weight map of an index file, and whatever it says beside."""
     document = parse_strict(index, read_limited(index, MAX_INDEX_BYTES), "index")
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
@@ -192,7 +204,7 @@ def read_index(index: PurePath) -> Mapping[str, str]:
         raise InputRejected(
             index, f"a shard's name of {longest} characters, expected at most {MAX_SHARD_NAME}"
         )
-    return weight_map
+    return weight_map, document.get("metadata")
 
 
 def shards_of(index: PurePath) -> list[PurePath]:

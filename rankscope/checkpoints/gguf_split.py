@@ -56,13 +56,14 @@ def assembled(given: OpenPart, open_part: Callable[[PurePath], OpenPart]) -> Che
 def _alone(path: PurePath, split: Split, named: re.Match[str] | None) -> Skipped | None:
     """What to say of a part whose name does not lead to its siblings; None where it does."""
     if split.count == 1:
-        return Skipped(path.name, "is named as a part of a model, and does not say of which")
+        reason = "is named as a part of a model, and does not say of which"
+        return Skipped(path.name, reason, unnamed=True)
     if named is None or (int(named[1]), int(named[2])) != (split.number + 1, split.count):
         reason = (
             f"is part {split.number + 1} of {split.count}; the others are found by names that end "
             f"in -{split.number + 1:05d}-of-{split.count:05d}.gguf"
         )
-        return Skipped(path.name, reason)
+        return Skipped(path.name, reason, unnamed=True)
     return None
 
 
@@ -88,7 +89,8 @@ def _open_siblings(
             raise InputRejected(sibling, reason)
     if not missing:
         return None
-    return Skipped(missing[0], f"is not there (parts missing: {len(missing)} of {own.count})")
+    reason = f"is not there (parts missing: {len(missing)} of {own.count})"
+    return Skipped(missing[0], reason, unnamed=True)
 
 
 def _told(split: Split) -> str:

@@ -1,8 +1,9 @@
 """From what is stored to what the model computes with: the stages that stand between.
 
 Each stage takes a checkpoint and what stands beside it, and returns the same checkpoint, or one
-whose listing says more: codes and scales become the weights that they stand for, pairs of factors
-their product, a fused tensor its layers. A new one is one file and one entry in `STAGES`.
+whose listing says more: a further name of tied weights is listed, codes and scales become the
+weights that they stand for, pairs of factors their product, a fused tensor its layers. A new one
+is one file and one entry in `STAGES`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from rankscope.checkpoints.adapters import with_products
 from rankscope.checkpoints.dequantisation import dequantised
 from rankscope.checkpoints.layouts import laid_out
 from rankscope.checkpoints.modelfiles import ModelFiles
+from rankscope.checkpoints.ties import with_ties
 from rankscope.checkpoints.wrapped import WrappedCheckpoint
 from rankscope.records import Checkpoint
 
 Stage = Callable[[Checkpoint, ModelFiles], Checkpoint]
 
-STAGES: tuple[Stage, ...] = (dequantised, with_products, laid_out)
+STAGES: tuple[Stage, ...] = (with_ties, dequantised, with_products, laid_out)
 
 
 def interpreted(checkpoint: Checkpoint, files: ModelFiles) -> Checkpoint:

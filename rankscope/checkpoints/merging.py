@@ -83,9 +83,10 @@ class _Plan:
         self._settings = files.adapter
         self._hints = files.paths
         self._config = config
-        self._whole = whole
+        # Whatever is nowhere may be in a part that is missing.
+        self._whole = whole and not any(item.unnamed for item in base.missing)
         self._tensors = {tensor.name: tensor for tensor in base.tensors}
-        self._unread = {item.name for item in (*base.skipped, *base.missing)}
+        self._unread = {item.name for item in (*base.skipped, *base.missing) if not item.same_as}
         self._saved = {*_saved(files.adapter), *TIED}
         self._held: dict[str, str] = {}
         self.changes: dict[str, Change] = {}

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 from rankscope.checkpoints.flat import FlatCheckpoint, Span, c_strides
 from rankscope.checkpoints.strictjson import parse_strict
+from rankscope.checkpoints.ties import MAX_NAME, claimed
 from rankscope.dtypes import itemsize
 from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile
@@ -26,8 +27,6 @@ MAX_HEADER_BYTES = 100_000_000
 
 # NumPy's own limit (NPY_MAXDIMS since NumPy 2.0).
 MAX_AXES = 64
-
-MAX_NAME = 1_000  # as in torch files; the longest in use have about 100 characters
 
 CODE_SHOWN = 40  # characters of an unknown dtype; the longest known has 8
 
@@ -124,6 +123,7 @@ def checkpoint_of(file: RandomAccessFile, header: dict[str, Any], data_start: in
         tuple(sorted(tensors, key=lambda tensor: natural(tensor.name))),
         tuple(skipped),
         files=(text_of(file.path),),
+        ties=claimed(header.get("__metadata__"), header),
     )
     return FlatCheckpoint(listing, file, spans)
 

@@ -105,7 +105,8 @@ def with_spectra(
         noted = _noted(spectra.note(measured), known)
         table = build(inventory, noted, columns, [Run(), Run()], told)
     sides = _split(table, len(known[0]))
-    found = _Found(entries, table, sides, pair(*sides))
+    ties = _ties(entries[0]), _ties(entries[1])
+    found = _Found(entries, table, sides, pair(*sides, ties))
     rows = {old: change_row(sides[0][old], sides[1][new], columns) for old, new in found.compared}
     if asked.delta:
         isolated = any(is_isolated(entry.listing) for entry in entries)
@@ -207,12 +208,19 @@ def _split(table: Table, count: int) -> tuple[dict[str, Row], dict[str, Row]]:
     return {row["name"]: row for row in before}, {row["name"]: row for row in after}
 
 
+def _ties(entry: Entry) -> dict[str, str]:
+    """Further names of a checkpoint's tensors, as its files tell, and which each is of."""
+    return {item.name: item.same_as for item in entry.skipped if item.same_as}
+
+
 def _alone(names: Iterable[str], rows: Mapping[str, Row], other: Entry) -> tuple[Row, ...]:
     """What only one of them has, or what the other one has in a form that is not measured."""
     unread = {item.name: item.reason for item in (*other.skipped, *other.listing.missing)}
+    parts = (f"{item.name} {item.reason}" for item in other.listing.missing if item.unnamed)
+    unknown = next(parts, "")
     return tuple(
         {key: rows[name][key] for key in ("name", "shape", "dtype", "status")}
-        | {"reason": unread.get(name) or unread.get(tensor_of(name)) or ""}
+        | {"reason": unread.get(name) or unread.get(tensor_of(name)) or unknown}
         for name in names
     )
 

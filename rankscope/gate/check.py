@@ -24,6 +24,7 @@ from rankscope.how import How
 from rankscope.inventory import take_inventory
 from rankscope.matrices import Selection, check_globs, tensor_of
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
+from rankscope.pairing import pair, stored_as
 from rankscope.places import place
 from rankscope.provenance import made_now
 from rankscope.question import Question
@@ -148,13 +149,25 @@ def verdict_on_headers(
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """What is known of the model itself."""
+    """What is known of the model itself.
+
+    Attributes:
+        source: where it is.
+        rows: its matrices by name.
+        unread: what else is in it, and why it is no matrix.
+        ties: further names of its tensors, and which each is of.
+        lacking: what could not be measured, or is missing.
+        partial: a part of it is missing that may hold tensors of any name.
+        provenance: when and by what this was found.
+    """
 
     source: str
     rows: Mapping[str, Row]
     unread: Mapping[str, str]
     weights: Set[str]
+    ties: Mapping[str, str]
     lacking: tuple[Row, ...]
+    partial: bool
     provenance: Row
 
 
@@ -169,7 +182,9 @@ def _measured(source: str, table: Table) -> _Model:
         {row["name"]: row for row in table.matrices},
         {one["name"]: one["reason"] for one in told},
         {row["name"] for row in table.skipped if row["what"] == "weight"},
+        {row["name"]: row["same_as"] for row in table.skipped if row["same_as"]},
         (*lacking, *missing),
+        any(row["unnamed"] for row in table.skipped),
         table.provenance,
     )
 
@@ -196,7 +211,9 @@ def _headers(source: PurePath, demand: Demand) -> _Model:
         rows,
         {one.name: one.reason for one in entry.skipped},
         {one.name for one in entry.skipped if one.what == "weight"},
+        {one.name: one.same_as for one in entry.skipped if one.same_as},
         tuple({"name": one.name, "reason": one.reason} for one in entry.listing.missing),
+        any(one.unnamed for one in entry.listing.missing),
         made_now(),
     )
 
@@ -211,10 +228,18 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
     names = tuple(dict.fromkeys((*model.rows, *(before or ()), *sorted(wanted))))
     if not names and not model.lacking:
         raise InputRejected(model.source, "holds no weight matrix to be checked")
-    vectors = () if demand.baseline is None else demand.baseline.vectors or ()
-    check_globs([rule.glob for rule in book.given], (*names, *vectors), "rule for")
+    check_globs([rule.glob for rule in book.given], (*names, *_expected(demand)), "rule for")
     findings = compare(
-        Sides(before, model.rows, model.unread, wanted, _gone(demand, model), readings), book
+        Sides(
+            before,
+            model.rows,
+            model.unread,
+            wanted,
+            _gone(demand, model),
+            model.ties,
+            readings,
+        ),
+        book,
     )
     pairs = ((row, (before or {}).get(name, {})) for name, row in model.rows.items())
     return Verdict(
@@ -237,12 +262,13 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
 
 def _gone(demand: Demand, model: _Model) -> tuple[str, ...]:
     """The baseline's vectors that the model has not got in any form, and that are asked for."""
-    vectors = None if demand.baseline is None else demand.baseline.vectors
+    if demand.baseline is None or model.partial:
+        return ()
     there = {tensor_of(name) for name in model.rows} | model.unread.keys()
     there |= {row["name"] for row in model.lacking}
     return tuple(
         name
-        for name in vectors or ()
+        for name in demand.baseline.vectors or ()
         if name not in there
         if demand.chosen.why_not(name) is None and not RECOMPUTED.search(name)
     )
@@ -257,13 +283,29 @@ def _options(demand: Demand) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _expected(demand: Demand) -> list[str]:
+    """What should be there, and is no mistake of a rule's where it is not."""
+    if demand.baseline is None:
+        return []
+    expected = (*demand.baseline.matrices, *(demand.baseline.vectors or ()))
+    return [name for name in expected if demand.chosen.why_not(name) is None]
+
+
 def _selected(baseline: Baseline, selection: Selection, model: _Model) -> dict[str, Row]:
     """The baseline's matrices that are asked for and whose absence is not accounted for."""
     lacking = {row["name"] for row in model.lacking}
-    return {
+    asked = {
         name: row
         for name, row in baseline.matrices.items()
         if selection.why_not(name) is None
         # One that is there and could not be read is neither gone nor new.
         and (name in model.rows or lacking.isdisjoint({name, tensor_of(name)}))
+        # Of what is left out, neither is a further name asked for.
+        and (name in model.rows or selection.why_not(stored_as(name, model.ties) or name) is None)
     }
+    if not model.partial:
+        return asked
+    # Whatever is gone may be in the part that is missing.
+    gone = pair(asked, model.rows, ({}, model.ties)).removed
+    unknown = {name for name in gone if model.unread.keys().isdisjoint({name, tensor_of(name)})}
+    return {name: row for name, row in asked.items() if name not in unknown}

@@ -17,7 +17,7 @@ from rankscope.gate.rules import (
     StateRule,
 )
 from rankscope.matrices import VECTOR, tensor_of
-from rankscope.pairing import Pairing, pair
+from rankscope.pairing import Pairing, pair, stored_as
 from rankscope.rows import Row
 
 # What the model itself is to blame for. A process that was killed, or a disk that failed, leaves
@@ -38,6 +38,7 @@ class Sides:
         unread: tensors of the model that are no matrices to it, and why.
         weights: which of these are weight matrices nevertheless.
         vectors: names of vectors that the baseline has and the model has not.
+        ties: further names of the model's tensors, as its files tell, and which each is of.
         readings: whether the rows hold readings, or headers only.
     """
 
@@ -46,24 +47,46 @@ class Sides:
     unread: Mapping[str, str]
     weights: Set[str]
     vectors: Sequence[str]
+    ties: Mapping[str, str]
     readings: bool
 
 
 def compare(sides: Sides, book: RuleBook) -> tuple[Finding, ...]:
     """Everything that the rules find: failures first, each group by how far it is beyond."""
-    pairing = None if sides.before is None else pair(sides.before, sides.after)
+    before, after = sides.before, sides.after
+    pairing = None if before is None else pair(before, after, ({}, sides.ties))
     found: list[Finding] = []
-    for name, row in sides.after.items():
-        old = None if sides.before is None else sides.before.get(name)
+    for name, row in after.items():
+        old = None if before is None else before.get(name)
         rules = book.rules_for(name, refined=old is not None and _finer(row, old))
         found += _of_matrix(name, old, row, rules, sides.readings)
-    if sides.before is not None and pairing is not None:
-        found += _removed(pairing.removed, sides.before, sides.unread, book)
-        found += _other_names(pairing, sides.before, sides.after, book)
+    if before is not None and pairing is not None:
+        found += _removed(pairing.removed, before, sides.unread, book)
+        found += _other_names(pairing, before, after, book)
+        for name, stored in _unlike(pairing.tied, before, sides):
+            old, row = before[name], after[stored]
+            rules = book.rules_for(name, refined=_finer(row, old))
+            found += _of_matrix(name, old, row, rules, sides.readings)
         if pairing.common and not pairing.renamed:  # else vectors have other names, too
             found += _without_vectors(sides.vectors, book)
     found += _unread(sides, book)
     return tuple(sorted(found, key=lambda one: (not one.failure, -one.excess)))
+
+
+def _unlike(
+    tied: Mapping[str, str], before: Mapping[str, Row], sides: Sides
+) -> Iterator[tuple[str, str]]:
+    """The matrices that a file tells to be another one, and that this one did not equal before.
+
+    A file may tell anything: such a matrix is held against the one that it is said to be.
+    """
+    for name, stored in tied.items():
+        if name not in before or stored_as(name, sides.ties) != stored:
+            continue
+        content = before[name]["content"]
+        others = [rows[stored]["content"] for rows in (before, sides.after) if stored in rows]
+        if content is None or content not in others:
+            yield name, stored
 
 
 def _finer(row: Row, old: Row) -> bool:

@@ -47,7 +47,7 @@ _KEYS: Mapping[Kind, str] = {
     "text": (
         "content data delta_status dtype dtype_before kind kind_before loss_of metric model name "
         "name_before no_bound note optimiser reason role route rule same_as sentence source "
-        "status status_before value varied verdict"
+        "status status_before value varied verdict what"
     ),
     "integers": "shape shape_before",
     "numbers": "levels means",

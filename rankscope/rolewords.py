@@ -245,6 +245,25 @@ TOWERS: tuple[tuple[re.Pattern[str], str], ...] = (
 WEIGHTS = re.compile(r"(weight|kernel|weight_packed|_blocks)$")
 
 
+# Of the packed ones, what they stand for: GPTQ and AWQ, compressed-tensors, MXFP4.
+PACKED: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"qweight$"), "weight"),
+    (re.compile(r"weight_packed$"), "weight"),
+    (re.compile(r"_blocks$"), ""),
+)
+
+
+def stands_for(name: str) -> str:
+    """What a tensor of codes is called once it is decoded; of any other its own name.
+
+    >>> stands_for("up.qweight"), stands_for("experts.gate_up_proj_blocks"), stands_for("up.weight")
+    ('up.weight', 'experts.gate_up_proj', 'up.weight')
+    """
+    for pattern, decoded in PACKED:
+        name = pattern.sub(decoded, name)
+    return name
+
+
 def named_as_weight(name: str) -> bool:
     """Whether a tensor's name says that it is a layer's weights."""
     return WEIGHTS.search(name) is not None

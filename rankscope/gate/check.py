@@ -28,6 +28,7 @@ from rankscope.pairing import pair, stored_as
 from rankscope.places import place
 from rankscope.provenance import made_now
 from rankscope.question import Question
+from rankscope.rolewords import stands_for
 from rankscope.rows import Row
 from rankscope.series import on_base, single
 from rankscope.solvers import ROUTE_VERSION
@@ -170,6 +171,12 @@ class _Model:
     partial: bool
     provenance: Row
 
+    @property
+    def absent(self) -> set[str]:
+        """The names of what is lacking, and of what it would be decoded to."""
+        names = {str(row["name"]) for row in self.lacking}
+        return names | set(map(stands_for, names))
+
 
 def _measured(source: str, table: Table) -> _Model:
     """What a table says; of a matrix that is lacking, no fault of the model's is the reason."""
@@ -265,7 +272,7 @@ def _gone(demand: Demand, model: _Model) -> tuple[str, ...]:
     if demand.baseline is None or model.partial:
         return ()
     there = {tensor_of(name) for name in model.rows} | model.unread.keys()
-    there |= {row["name"] for row in model.lacking}
+    there |= model.absent
     return tuple(
         name
         for name in demand.baseline.vectors or ()
@@ -293,7 +300,7 @@ def _expected(demand: Demand) -> list[str]:
 
 def _selected(baseline: Baseline, selection: Selection, model: _Model) -> dict[str, Row]:
     """The baseline's matrices that are asked for and whose absence is not accounted for."""
-    lacking = {row["name"] for row in model.lacking}
+    lacking = model.absent
     asked = {
         name: row
         for name, row in baseline.matrices.items()

@@ -159,6 +159,9 @@ def _removed(
         shape = before[name]["shape"]
         if reason is None:
             yield of_state(name, _state_rule(book, name, "removed"), shape, None, "removed")
+        elif reason == VECTOR:
+            rule, was = _state_rule(book, name, "reshaped"), "x".join(map(str, shape))
+            yield of_state(name, rule, shape, None, f"shape was {was}, is a vector now")
         else:
             rule = _state_rule(book, name, STATUS)
             was = before[name]["status"]

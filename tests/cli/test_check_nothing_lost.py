@@ -258,3 +258,51 @@ class TestVectors:
         save_file(weights, "m.safetensors")
         ended = run("check", "m.safetensors", "--baseline", "ranks.json", "--format", "json")
         assert [one["metric"] for one in json.loads(ended.out)["findings"]] == ["added"]
+
+
+def test_a_matrix_that_became_a_vector(here: Path, run: Run) -> None:
+    weights = {"a.weight": np.eye(8, dtype=np.float32), "b.weight": np.eye(4, dtype=np.float32)}
+    save_file(weights, "m.safetensors")
+    assert run("baseline", "m.safetensors", "-o", "ranks.json").code == 0
+    save_file(weights | {"a.weight": np.ones(64, np.float32)}, "m.safetensors")
+    ended = run("check", "m.safetensors", "--baseline", "ranks.json", "--format", "json")
+    assert ended.code == 1
+    (finding,) = json.loads(ended.out)["findings"]
+    assert (finding["name"], finding["metric"]) == ("a.weight", "reshaped")
+    assert finding["sentence"] == "shape was 8x8, is a vector now"
+
+
+def test_a_missing_shard_of_codes(here: Path, run: Run) -> None:
+    """Its tensors have other names in the index than the weights that they stand for."""
+    rng = np.random.default_rng(0)
+    shards = {}
+    for layer in "ab":
+        codes = rng.integers(-128, 128, (8, 64)).astype(np.int8).view(np.int32)
+        shards[f"{layer}.safetensors"] = {
+            f"{layer}.weight_packed": codes,
+            f"{layer}.weight_scale": np.full((8, 1), 0.01, np.float32),
+            f"{layer}.weight_shape": np.array([8, 64]),
+        }
+    (here / "m").mkdir()
+    for name, tensors in shards.items():
+        save_file(tensors, here / "m" / name)
+    places = {tensor: name for name, tensors in shards.items() for tensor in tensors}
+    (here / "m" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    quantisation = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": {"num_bits": 8, "strategy": "channel", "symmetric": True},
+            }
+        },
+    }
+    (here / "m" / "config.json").write_text(json.dumps({"quantization_config": quantisation}))
+    ended = run("baseline", "m", "-o", "ranks.json")
+    assert ended.code == 0, ended.err
+    assert set(json.loads(Path("ranks.json").read_text())["matrices"]) == {"a.weight", "b.weight"}
+    (here / "m" / "b.safetensors").unlink()
+    ended = run("check", "m", "--baseline", "ranks.json", "--format", "json")
+    assert ended.code == 4, ended.out
+    assert not json.loads(ended.out)["findings"]

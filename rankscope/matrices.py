@@ -16,7 +16,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rankscope.dtypes import FLOATS, why_not_measured
 from rankscope.errors import UsageError
@@ -36,6 +36,9 @@ STACKED = re.compile(r"(?:experts?|moe|_(?:ch)?exps|\battn_[kv]_b)(?=[._/\d]|$)"
 # Of every expert (gpt-oss), or a causal mask that GPT-2 once called so; relative position biases
 # of T5 are an embedding's weight and have another name.
 BIASES = re.compile(r"(^|[._/])(\w+_)?bias$")
+
+# What quantised weights are stored in; int64 and bool are indices, counts and masks.
+CODES = frozenset({"int8", "uint8", "int32"})
 
 VECTOR = "vector"  # why a tensor of one axis is not measured
 
@@ -59,10 +62,13 @@ class Selection:
     Attributes:
         include: at least one must match; empty means everything.
         exclude: none may match.
+        settled: it was chosen for another model, or the one before: a glob may match nothing by
+            now.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    settled: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         for patterns in (self.include, self.exclude):
@@ -135,8 +141,8 @@ def why_no_matrix(tensor: TensorInfo) -> str | None:
 def _what(tensor: TensorInfo, reason: str) -> Unmeasurable:
     """What a tensor is that is not measured for this reason."""
     if reason == VECTOR:
-        return "vector" if tensor.dtype in FLOATS else ""
-    codes = reason == why_not_measured(tensor.dtype)
+        return "vector" if tensor.dtype in FLOATS and tensor.size else ""
+    codes = reason == why_not_measured(tensor.dtype) and tensor.dtype in CODES
     return "weight" if codes and named_as_weight(tensor.name) else ""
 
 
@@ -215,7 +221,7 @@ def check_selection(selection: Selection, listings: Sequence[Listing]) -> None:
     Raises:
         UsageError: a glob to include that matches no matrix, or one to exclude no tensor at all.
     """
-    if selection.include or selection.exclude:
+    if (selection.include or selection.exclude) and not selection.settled:
         matrices = dict.fromkeys(name for listing in listings for name in names_in(listing))
         # Whoever leaves out what would not be measured anyway is no less right.
         others = {tensor.name: None for one in listings for tensor in one.tensors}

@@ -55,9 +55,10 @@ def pair(
     tied: dict[str, str] = {}
     renamed: dict[str, str] = {}
     taken: set[str] = set()
+    kept = {first: further for further, first in told[0].items() if further in after}
     for name in gone:
         content = _content(before[name])
-        stored = stored_as(name, told[1])
+        stored = stored_as(name, told[1]) or stored_as(name, kept)
         if stored is not None and stored in after:
             tied[name] = stored
             if content is not None and new.get(content) == stored:

@@ -25,6 +25,7 @@ from rankscope.how import How
 from rankscope.matrices import Selection
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.places import place
+from rankscope.presence import real
 from rankscope.question import Question
 from rankscope.showing import ShowsItself
 from rankscope.table import Table
@@ -124,7 +125,7 @@ def write_baseline(kept: Baseline, path: Path | str) -> None:
         OutputFailed: it could not be written; an old file is intact.
     """
     check_replaceable(path)
-    with atomic_write(path) as file:
+    with atomic_write(real(path)) as file:  # a link stays one
         file.write(to_text(kept).encode("utf-8"))
 
 

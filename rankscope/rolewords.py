@@ -242,7 +242,7 @@ TOWERS: tuple[tuple[re.Pattern[str], str], ...] = (
 # How what holds a matrix of weights is called, whatever its layer: PyTorch's and Keras's names, and
 # those of packed codes (GPTQ, AWQ, compressed-tensors, MXFP4). Masks, tables of positions and
 # scales, which are integers or small, are called otherwise.
-WEIGHTS = re.compile(r"(weight|kernel|weight_packed|_blocks)$")
+WEIGHTS = re.compile(r"(?:^|[./])(?:q?weight|in_proj_weight|kernel|weight_packed|\w+_blocks)$")
 
 
 # Of the packed ones, what they stand for: GPTQ and AWQ, compressed-tensors, MXFP4.

@@ -250,7 +250,7 @@ class TestSelect:
         tensors = st.builds(TensorInfo, names, sizes, dtypes, st.booleans())
         model = listing(*data.draw(st.lists(tensors, unique_by=lambda tensor: tensor.name)))
         globs = st.lists(st.sampled_from(["w*", "*", "e*", "w[0]", "*[[]1]", "x"]), max_size=2)
-        selection = Selection(*(tuple(data.draw(globs)) for _ in range(2)))
+        selection = Selection(tuple(data.draw(globs)), tuple(data.draw(globs)))
         specs, skipped = select(model, selection)
         counts = Counter([spec.name for spec in specs] + [item.name for item in skipped])
         for tensor in model.tensors:

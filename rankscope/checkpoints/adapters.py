@@ -100,7 +100,7 @@ def _hidden(pair: Pair) -> Iterator[Skipped]:
         yield Skipped(factor.name, "a factor of a low-rank product, which is measured")
     if pair.magnitude is not None:
         reason = "magnitudes of DoRA: not in the product, applied on the base model (--base)"
-        yield Skipped(pair.magnitude.name, reason)
+        yield Skipped(pair.magnitude.name, reason, "vector")
 
 
 def pairs_in(listing: Listing) -> list[Pair]:

@@ -52,11 +52,13 @@ class Leaf(Generic[T]):
         path: the keys from the top; empty when the file is one tensor.
         tensor: its stub, None when it cannot be or is not read.
         reason: why not; empty when it is read.
+        unreadable: whether that is its kind: quantised, sparse.
     """
 
     path: tuple[str, ...]
     tensor: T | None
     reason: str = ""
+    unreadable: bool = False
 
     @property
     def name(self) -> str:
@@ -153,7 +155,7 @@ class _Walk:
             case TensorStub():
                 yield Leaf(path, None if reason else node, reason)
             case Unreadable():
-                yield Leaf(path, None, node.reason)
+                yield Leaf(path, None, node.reason, unreadable=not reason)
             case StorageStub():
                 yield Leaf(path, None, reason or "storage without a shape")
             case Opaque() if node.name == NUMPY_ARRAY:

@@ -25,6 +25,7 @@ from rankscope.errors import InputRejected
 from rankscope.files import RandomAccessFile, opened
 from rankscope.places import text_of
 from rankscope.records import Checkpoint, Listing, Skipped, TensorInfo
+from rankscope.rolewords import named_as_weight
 
 ZIP_MAGIC = b"PK\x03\x04"
 # torch/serialization.py, MAGIC_NUMBER 0x1950A86A20F9469CFC6C as a protocol 2 pickle.
@@ -147,7 +148,8 @@ def _checkpoint(archive: _Archive) -> Checkpoint:
         raise InputRejected(path, str(error)) from error
     for name, leaf in named:
         if leaf.tensor is None:
-            skipped.append(Skipped(name, leaf.reason))
+            weight = leaf.unreadable and named_as_weight(name)
+            skipped.append(Skipped(name, leaf.reason, "weight" if weight else ""))
             continue
         if name in tensors:
             raise InputRejected(path, "two tensors have this name, expected one", tensor=name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -60,12 +60,14 @@ class Baseline:
         matrices: by name: shape, dtype, kind, status, content, and one key a column.
         vectors: names of the floating-point tensors of one axis: gains, biases. None of a
             baseline from before they were noted.
+        ties: further names of its tensors, as the model's files told, and which each is of.
     """
 
     question: Question
     selection: Selection
     matrices: Mapping[str, Row]
     vectors: tuple[str, ...] | None = None
+    ties: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -111,7 +113,8 @@ def baseline_of(table: Table, question: Question, selection: Selection) -> Basel
         if row["what"] == "vector" and selection.why_not(row["name"]) is None
     )
     rows = {row["name"]: noted(row, keys) for row in table.matrices}
-    return Baseline(question, selection, rows, tuple(vectors))
+    ties = {row["name"]: row["same_as"] for row in table.skipped if row["same_as"]}
+    return Baseline(question, selection, rows, tuple(vectors), ties)
 
 
 def noted(row: Row, keys: Sequence[str]) -> Row:
@@ -137,9 +140,11 @@ def to_text(baseline: Baseline) -> str:
         f"    {json.dumps(name)}: {json.dumps(baseline.matrices[name], sort_keys=True)}"
         for name in sorted(baseline.matrices)
     ]
+    ties = f"{json.dumps(dict(baseline.ties), sort_keys=True)},\n  " if baseline.ties else ""
     head = f'"question": {json.dumps(question)},\n  "schema": {json.dumps(SCHEMA)}'
     vectors = ",\n".join(f"    {json.dumps(name)}" for name in baseline.vectors or ())
-    tail = f',\n  "vectors": [\n{vectors}\n  ]' if vectors else ',\n  "vectors": []'
+    tail = f'"vectors": [\n{vectors}\n  ]' if vectors else '"vectors": []'
+    tail = f',\n  "ties": {ties}{tail}' if ties else f",\n  {tail}"
     return '{\n  "matrices": {\n' + ",\n".join(lines) + "\n  },\n  " + head + tail + "\n}\n"
 
 
@@ -149,10 +154,11 @@ def check_covers(selection: Selection, baseline: Baseline, path: Path | str) -> 
     Raises:
         UsageError: the selection leaves some of them out.
     """
-    lost = [name for name in baseline.matrices if selection.why_not(name) is not None]
+    held = (*baseline.matrices, *(baseline.vectors or ()))
+    lost = [name for name in held if selection.why_not(name) is not None]
     if lost:
         raise UsageError(
-            f"{path}: {len(lost)} of its {len(baseline.matrices)} matrices are not selected and "
+            f"{path}: {len(lost)} of its {len(held)} matrices and vectors are not selected and "
             f"would be forgotten, {lost[0]} among them; to narrow it, remove the file first"
         )
 
@@ -168,9 +174,11 @@ def check_replaceable(path: Path | str) -> None:
         return
     file = open_file(Path(path))
     try:
-        is_text = 0 < file.size <= MAX_BYTES and file.read(0, 1) == b"{"
-        if file.size and not (is_text and MARK in file.read(0, file.size)):
-            raise UsageError(f"{path}: is no baseline, and would be lost; choose another file")
+        known = file.size <= MAX_BYTES and MARK in file.read(0, file.size)
+        if file.size and not known:
+            raise UsageError(
+                f"{path}: is no baseline, and would be lost; choose another file, or remove it"
+            )
     finally:
         file.close()
 
@@ -195,9 +203,9 @@ def read_baseline(path: Path | str) -> Baseline:
     except UsageError as error:
         raise InputRejected(path, f"question: {error}") from error
     rows = {name: _row(matrices, name, keys) for name in matrices.value}
-    selection = Selection(_words(asked, "include"), _words(asked, "exclude"))
+    selection = Selection(_words(asked, "include"), _words(asked, "exclude"), settled=True)
     vectors = _words(document, "vectors") if "vectors" in document.value else None
-    return Baseline(question, selection, rows, vectors)
+    return Baseline(question, selection, rows, vectors, _ties(document))
 
 
 def _question(asked: JsonObject) -> Question:
@@ -208,6 +216,13 @@ def _question(asked: JsonObject) -> Question:
     if not all(map(is_finite, levels)):
         raise asked.wrong("eps", "a list of numbers")
     return Question(_words(asked, "metrics"), tuple(map(float, levels)), cast("Norm", norm))
+
+
+def _ties(document: JsonObject) -> dict[str, str]:
+    told = document.object("ties")
+    if told is None:
+        return {}
+    return {name: told.needed(name, told.text(name)) for name in told.value}
 
 
 def _words(asked: JsonObject, key: str) -> tuple[str, ...]:

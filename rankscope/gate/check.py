@@ -22,7 +22,7 @@ from rankscope.gate.rules import (
 from rankscope.gate.verdict import Verdict
 from rankscope.how import How
 from rankscope.inventory import take_inventory
-from rankscope.matrices import Selection, check_globs, tensor_of
+from rankscope.matrices import VECTOR, Selection, check_globs, tensor_of
 from rankscope.metrics.thresholded import DEFAULT_EPS, Norm
 from rankscope.pairing import pair, stored_as
 from rankscope.places import place
@@ -166,6 +166,7 @@ class _Model:
     rows: Mapping[str, Row]
     unread: Mapping[str, str]
     weights: Set[str]
+    vectors: Set[str]
     ties: Mapping[str, str]
     lacking: tuple[Row, ...]
     partial: bool
@@ -189,6 +190,7 @@ def _measured(source: str, table: Table) -> _Model:
         {row["name"]: row for row in table.matrices},
         {one["name"]: one["reason"] for one in told},
         {row["name"] for row in table.skipped if row["what"] == "weight"},
+        {row["name"] for row in table.skipped if row["what"] == "vector"},
         {row["name"]: row["same_as"] for row in table.skipped if row["same_as"]},
         (*lacking, *missing),
         any(row["unnamed"] for row in table.skipped),
@@ -218,6 +220,7 @@ def _headers(source: PurePath, demand: Demand) -> _Model:
         rows,
         {one.name: one.reason for one in entry.skipped},
         {one.name for one in entry.skipped if one.what == "weight"},
+        {one.name for one in entry.skipped if one.what == "vector"},
         {one.name: one.same_as for one in entry.skipped if one.same_as},
         tuple({"name": one.name, "reason": one.reason} for one in entry.listing.missing),
         any(one.unnamed for one in entry.listing.missing),
@@ -244,6 +247,7 @@ def _verdict(demand: Demand, model: _Model, *, readings: bool = True) -> Verdict
             wanted,
             _gone(demand, model),
             model.ties,
+            {} if demand.baseline is None else demand.baseline.ties,
             readings,
         ),
         book,
@@ -271,8 +275,10 @@ def _gone(demand: Demand, model: _Model) -> tuple[str, ...]:
     """The baseline's vectors that the model has not got in any form, and that are asked for."""
     if demand.baseline is None or model.partial:
         return ()
-    there = {tensor_of(name) for name in model.rows} | model.unread.keys()
-    there |= model.absent
+    there = {tensor_of(name) for name in model.rows} | model.vectors | model.absent
+    there |= {name for name, reason in model.unread.items() if reason != VECTOR}
+    ties = demand.baseline.ties.items()
+    there |= {first for further, first in ties if further in there}
     return tuple(
         name
         for name in demand.baseline.vectors or ()

@@ -39,6 +39,7 @@ class Sides:
         weights: which of these are weight matrices nevertheless.
         vectors: names of vectors that the baseline has and the model has not.
         ties: further names of the model's tensors, as its files tell, and which each is of.
+        former_ties: the same of the baseline's.
         readings: whether the rows hold readings, or headers only.
     """
 
@@ -48,13 +49,14 @@ class Sides:
     weights: Set[str]
     vectors: Sequence[str]
     ties: Mapping[str, str]
+    former_ties: Mapping[str, str]
     readings: bool
 
 
 def compare(sides: Sides, book: RuleBook) -> tuple[Finding, ...]:
     """Everything that the rules find: failures first, each group by how far it is beyond."""
     before, after = sides.before, sides.after
-    pairing = None if before is None else pair(before, after, ({}, sides.ties))
+    pairing = None if before is None else pair(before, after, (sides.former_ties, sides.ties))
     found: list[Finding] = []
     for name, row in after.items():
         old = None if before is None else before.get(name)
@@ -68,7 +70,7 @@ def compare(sides: Sides, book: RuleBook) -> tuple[Finding, ...]:
             rules = book.rules_for(name, refined=_finer(row, old))
             found += _of_matrix(name, old, row, rules, sides.readings)
         if pairing.common and not pairing.renamed:  # else vectors have other names, too
-            found += _without_vectors(sides.vectors, book)
+            found += _without_vectors(sides.vectors, pairing.tied, book)
     found += _unread(sides, book)
     return tuple(sorted(found, key=lambda one: (not one.failure, -one.excess)))
 
@@ -80,8 +82,10 @@ def _unlike(
 
     A file may tell anything: such a matrix is held against the one that it is said to be.
     """
+    kept = {first: further for further, first in sides.former_ties.items()}
     for name, stored in tied.items():
-        if name not in before or stored_as(name, sides.ties) != stored:
+        told = stored in (stored_as(name, sides.ties), stored_as(name, kept))
+        if name not in before or not told:
             continue
         content = before[name]["content"]
         others = [rows[stored]["content"] for rows in (before, sides.after) if stored in rows]
@@ -168,8 +172,14 @@ def _removed(
             yield of_state(name, rule, was, "skipped", f"not measured: {reason}")
 
 
-def _without_vectors(names: Iterable[str], book: RuleBook) -> Iterator[Finding]:
+def _without_vectors(
+    names: Iterable[str], tied: Iterable[str], book: RuleBook
+) -> Iterator[Finding]:
+    # A layer that shares another one's weights shares its bias, too: BERT's decoder.
+    shared = {tensor_of(name).rpartition(".")[0] for name in tied}
     for name in names:
+        if name.rpartition(".")[0] in shared:
+            continue
         yield of_state(name, _state_rule(book, name, "removed"), VECTOR, None, "removed: a vector")
 
 

@@ -102,7 +102,9 @@ def _configuration(path: Path, found: Mapping[str, Any]) -> Configuration:
         raise UsageError(f"{path}: norm is {norm!r}, expected one of {', '.join(get_args(Norm))}")
     selection = None
     if "include" in found or "exclude" in found:
-        selection = Selection(_texts(path, found, "include"), _texts(path, found, "exclude"))
+        selection = Selection(
+            _texts(path, found, "include"), _texts(path, found, "exclude"), settled=True
+        )
     return Configuration(
         path,
         None if baseline is None else path.parent / baseline,

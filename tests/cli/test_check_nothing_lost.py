@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as torch_save_file
+from safetensors.torch import save_model
 
 from rankscope.errors import UsageError
 from rankscope.matrices import Selection
@@ -306,3 +310,120 @@ def test_a_missing_shard_of_codes(here: Path, run: Run) -> None:
     ended = run("check", "m", "--baseline", "ranks.json", "--format", "json")
     assert ended.code == 4, ended.out
     assert not json.loads(ended.out)["findings"]
+
+
+class TestNoFalseAlarm:
+    def test_a_stored_glob_that_matches_nothing_any_more(self, here: Path, run: Run) -> None:
+        weights = {"a.weight": np.eye(8, dtype=np.float32), "a.bias": np.ones(8, np.float32)}
+        save_file(weights | {"head.weight": np.eye(3)}, "m.safetensors")
+        part = ("--exclude", "head*")
+        assert run("baseline", "m.safetensors", "-o", "ranks.json", *part).code == 0
+        save_file(weights, "m.safetensors")
+        command = ("check", "m.safetensors", "--baseline", "ranks.json")
+        assert run(*command).code == 0
+        assert run(*command, "--headers").code == 0
+        assert run(*command, "--update").code == 0
+        assert run(*command, *part).code == 2  # typed just now
+        Path("rankscope.toml").write_text('[check]\nexclude = ["head*"]\n')
+        assert run(*command, "--config", "rankscope.toml").code == 0
+
+    def test_what_save_model_keeps_another_name_of(self, here: Path, run: Run) -> None:
+        class Tied(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                torch.manual_seed(0)
+                self.enc, self.dec = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+                self.dec.weight, self.dec.bias = self.enc.weight, self.enc.bias
+                self.other = torch.nn.Linear(8, 8)
+
+        model = Tied()
+        save_model(model, "once.safetensors")
+        one, other = (
+            {
+                name: tensor
+                for name, tensor in model.state_dict().items()
+                if not name.startswith(part)
+            }
+            for part in ("enc", "dec")
+        )
+        torch_save_file({name: tensor.clone() for name, tensor in one.items()}, "one.safetensors")
+        torch_save_file(
+            {name: tensor.clone() for name, tensor in other.items()}, "other.safetensors"
+        )
+        assert run("baseline", "once.safetensors", "-o", "ranks.json").code == 0
+        assert json.loads(Path("ranks.json").read_text())["ties"]
+        for file in ("one", "other", "once"):
+            ended = run("check", f"{file}.safetensors", "--baseline", "ranks.json")
+            assert ended.code == 0, (file, ended.out)
+        kept = next(iter(json.loads(Path("ranks.json").read_text())["ties"].values()))
+        part = "enc" if kept.startswith("dec") else "dec"
+        weak = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        weak = {name: tensor for name, tensor in weak.items() if name.startswith((part, "other"))}
+        weak[f"{part}.weight"] = torch.ones(8, 8)
+        torch_save_file(weak, "weak.safetensors")
+        ended = run("check", "weak.safetensors", "--baseline", "ranks.json")
+        assert ended.code == 1  # a tie hides no loss
+        assert "rank" in ended.out
+
+    def test_integers_that_are_no_weights(self, here: Path, run: Run) -> None:
+        counts: dict[str, NDArray[Any]] = {
+            "class_weight": np.ones((2, 64), np.int64),
+            "edge_weight": np.ones((8, 8), np.uint8),
+            "buckets.weight": np.ones((8, 8), np.int64),
+            "mask.weight": np.ones((8, 8), np.bool_),
+        }
+        save_file({"a.weight": np.eye(8, dtype=np.float32), **counts}, "m.safetensors")
+        assert run("baseline", "m.safetensors", "-o", "ranks.json").code == 0
+        assert run("check", "m.safetensors", "--rule", "rank >= 1").code == 0
+
+    def test_a_bias_that_is_shared_as_its_weight_is(self, here: Path, run: Run) -> None:
+        table = np.random.default_rng(0).standard_normal((32, 8)).astype(np.float32)
+        once: dict[str, NDArray[Any]] = {
+            "bert.embeddings.word_embeddings.weight": table,
+            "cls.predictions.bias": np.ones(32),
+        }
+        twice: dict[str, NDArray[Any]] = {
+            "cls.predictions.decoder.weight": table,
+            "cls.predictions.decoder.bias": np.ones(32),
+        }
+        save_file(once | twice, "m.safetensors")
+        assert run("baseline", "m.safetensors", "-o", "ranks.json").code == 0
+        save_file(once, "m.safetensors")
+        ended = run("check", "m.safetensors", "--baseline", "ranks.json", "--format", "json")
+        assert ended.code == 0
+        assert [one["metric"] for one in json.loads(ended.out)["findings"]] == ["tied"]
+
+
+class TestHoles:
+    def test_an_update_without_vectors(self, here: Path, run: Run) -> None:
+        save_file(MIXED, "m.safetensors")
+        assert run("baseline", "m.safetensors", "-o", "ranks.json").code == 0
+        before = Path("ranks.json").read_bytes()
+        command = ("check", "m.safetensors", "--baseline", "ranks.json", "--update")
+        assert run(*command, "--exclude", "*.bias").code == 2
+        assert Path("ranks.json").read_bytes() == before
+
+    def test_an_emptied_vector(self, here: Path, run: Run) -> None:
+        save_file(MIXED, "m.safetensors")
+        assert run("baseline", "m.safetensors", "-o", "ranks.json").code == 0
+        for emptied in (np.ones(0, np.float32), np.ones(8, np.int64)):
+            save_file({**MIXED, "model.norm.weight": emptied}, "m.safetensors")
+            ended = run("check", "m.safetensors", "--baseline", "ranks.json")
+            assert ended.code == 1
+            assert "model.norm.weight" in ended.out
+
+    def test_a_quantised_tensor_of_pytorch(self, here: Path, run: Run) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch will drop these types some day
+            codes = torch.quantize_per_tensor(torch.eye(8), 0.1, 0, torch.qint8)
+        torch.save({"a.weight": codes, "b.weight": torch.eye(8)}, "m.pt")
+        ended = run("baseline", "m.pt", "-o", "ranks.json")
+        assert (ended.code, Path("ranks.json").exists()) == (3, False)
+        assert "a.weight" in ended.err
+
+    def test_a_link_to_a_baseline_stays_one(self, here: Path, run: Run) -> None:
+        save_file(MIXED, "m.safetensors")
+        Path("link.json").symlink_to("ranks.json")
+        assert run("baseline", "m.safetensors", "-o", "link.json").code == 0
+        assert Path("link.json").is_symlink()
+        assert Path("ranks.json").exists()

@@ -25,7 +25,7 @@ from rankscope.cli.options import (
 from rankscope.cli.output import announce, check_directory
 from rankscope.cli.progress import with_progress
 from rankscope.cli.screen import show
-from rankscope.errors import InputRejected
+from rankscope.errors import InputRejected, UsageError
 
 if TYPE_CHECKING:
     from rankscope.gate.baseline import Baseline
@@ -109,7 +109,6 @@ def check(
 
         rankscope check model/ --baseline ranks.json --format github -o junit.xml
     """
-    from rankscope.errors import UsageError
     from rankscope.gate.baseline import baseline_of
     from rankscope.gate.check import verdict_on, verdict_on_headers
     from rankscope.presence import real

@@ -13,8 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from safetensors.torch import load_file, save_model
 from safetensors.torch import save_file as torch_save_file
-from safetensors.torch import save_model
 
 from rankscope.errors import UsageError
 from rankscope.matrices import Selection
@@ -310,6 +310,12 @@ def test_a_missing_shard_of_codes(here: Path, run: Run) -> None:
     ended = run("check", "m", "--baseline", "ranks.json", "--format", "json")
     assert ended.code == 4, ended.out
     assert not json.loads(ended.out)["findings"]
+    tensors = shards["a.safetensors"]
+    codes = np.zeros_like(tensors["a.weight_packed"])
+    save_file({**tensors, "a.weight_packed": codes}, here / "m" / "a.safetensors")
+    ended = run("check", "m", "--baseline", "ranks.json")
+    assert ended.code == 1
+    assert "--update" not in ended.out  # of a model that lacks a shard no baseline is made
 
 
 class TestNoFalseAlarm:
@@ -365,6 +371,36 @@ class TestNoFalseAlarm:
         assert ended.code == 1  # a tie hides no loss
         assert "rank" in ended.out
 
+    def test_norms_that_save_model_keeps_another_name_of(self, here: Path, run: Run) -> None:
+        model = torch.nn.ModuleDict(
+            {name: torch.nn.LayerNorm(8) for name in ("first", "second")}
+            | {"up": torch.nn.Linear(8, 8)}
+        )
+        for kind in ("weight", "bias"):
+            setattr(model["second"], kind, getattr(model["first"], kind))
+        save_model(model, "once.safetensors")
+        assert run("baseline", "once.safetensors", "-o", "ranks.json").code == 0
+        assert set(json.loads(Path("ranks.json").read_text())["vectors"]) & {
+            "first.weight",
+            "second.weight",
+        }
+        for gone in ("first", "second"):
+            left = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith(gone)}
+            torch_save_file(left, "m.safetensors")
+            ended = run("check", "m.safetensors", "--baseline", "ranks.json")
+            assert ended.code == 0, ended.out
+
+    def test_vectors_of_what_was_renamed(self, here: Path, run: Run) -> None:
+        kept = {"up.weight": np.eye(8, dtype=np.float32), "up.bias": np.ones(8, np.float32)}
+        other = {"weight": np.ones((4, 4), np.float32), "bias": np.ones(4, np.float32)}
+        save_file(kept | {f"old.{name}": array for name, array in other.items()}, "m.safetensors")
+        assert run("baseline", "m.safetensors", "-o", "ranks.json").code == 0
+        save_file(kept | {f"new.{name}": array for name, array in other.items()}, "m.safetensors")
+        command = ("check", "m.safetensors", "--baseline", "ranks.json")
+        ended = run(*command, "--format", "json")
+        assert [one["metric"] for one in json.loads(ended.out)["findings"]] == ["renamed"]
+        assert run(*command, "--rule", "renamed: any").code == 0
+
     def test_integers_that_are_no_weights(self, here: Path, run: Run) -> None:
         counts: dict[str, NDArray[Any]] = {
             "class_weight": np.ones((2, 64), np.int64),
@@ -402,6 +438,19 @@ class TestHoles:
         command = ("check", "m.safetensors", "--baseline", "ranks.json", "--update")
         assert run(*command, "--exclude", "*.bias").code == 2
         assert Path("ranks.json").read_bytes() == before
+
+    def test_magnitudes_of_dora(self, here: Path, run: Run) -> None:
+        saved = peft_models.save(
+            here, peft_models.llama(), r=4, target_modules=["v_proj"], use_dora=True
+        )
+        assert run("baseline", str(saved.adapter), "-o", "ranks.json").code == 0
+        file = saved.adapter / "adapter_model.safetensors"
+        left = {k: v for k, v in load_file(file).items() if "magnitude" not in k}
+        assert len(left) < len(load_file(file))
+        torch_save_file(left, file)
+        ended = run("check", str(saved.adapter), "--baseline", "ranks.json")
+        assert ended.code == 1
+        assert "magnitude" in ended.out
 
     def test_an_emptied_vector(self, here: Path, run: Run) -> None:
         save_file(MIXED, "m.safetensors")
